@@ -1,0 +1,98 @@
+// The tables of packed layouts and kernel rows, and how a row is chosen.
+//
+// layouts.inc and kernels.inc are the only places where a layout or a kernel is named; dispatch,
+// tests, benchmarks and `mezzotint list-kernels` read them. Rows stand best first, the reference
+// row last.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/cpu_features.h"
+#include "kernels/ops.h"
+#include "mezzotint/tensor.h"
+
+namespace mezzotint {
+
+// --- packed layouts -------------------------------------------------------------------------------
+
+enum class LayoutId : uint32_t {
+  kFloatRows = 1,  // w as in the file, [n][k]
+  kInt8Rows = 2,   // int8 codes [n][k]
+  kInt8Vnni = 3,   // u8 = code + 128 in panels [n/32][k/4][32][4]
+};
+
+// Row-major [n,k] codes or floats as they stand in a file.
+struct WeightCodes {
+  Element element = Element::kF32;
+  int64_t n = 0;
+  int64_t k = 0;
+  const std::byte* data = nullptr;
+};
+
+struct LayoutRow {
+  LayoutId id;
+  uint32_t version;
+  std::string_view name;
+  bool (*holds)(const QuantScheme& weight, ActivationForm activation);
+  int64_t (*payload_bytes)(int64_t n, int64_t k, Element element);
+  // pack and unpack are inverse to each other on the file's bytes.
+  void (*pack)(const WeightCodes& codes, std::byte* payload);
+  void (*unpack)(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
+};
+
+std::span<const LayoutRow> layout_rows();
+const LayoutRow& layout_row(LayoutId id);
+
+// A packed weight is ONE buffer: this header, then the payload.
+struct PackedHeader {
+  char magic[8];  // "MZPACKED"
+  uint32_t layout;
+  uint32_t version;
+  uint32_t element;
+  uint32_t reserved;
+  int64_t n, k, group;
+  int64_t payload_bytes;
+  int64_t unused;
+};
+static_assert(sizeof(PackedHeader) == 64);
+
+Buffer pack_weight(const LayoutRow& layout, const WeightCodes& codes, int64_t group);
+// Checks magic, layout, version, sizes; throws Error(kInput). The blob may be borrowed or mapped.
+const PackedHeader& packed_header(const Buffer& blob);
+const std::byte* packed_payload(const Buffer& blob);
+Tensor unpack_weight(const Buffer& blob);  // the file's tensor back, byte for byte
+
+// --- kernel rows ----------------------------------------------------------------------------------
+
+struct LinearKernel {
+  std::string_view name;  // "int8_vnni/avx512_vnni"
+  LayoutId layout;
+  Isa isa;
+  ActivationForm activation;
+  int64_t m_tile, n_tile;                       // how a call is split
+  int64_t (*scratch_bytes)(int64_t k);          // per tile; may be null
+  const char* (*declines)(int64_t m, int64_t n, int64_t k) noexcept;  // reason, or null: accepts
+  LinearFn run;
+};
+
+struct QuantizeRowsKernel {
+  std::string_view name;
+  Isa isa;
+  QuantizeRowsFn run;
+};
+
+std::span<const LinearKernel> linear_kernels();
+std::span<const QuantizeRowsKernel> quantize_rows_kernels();
+
+// The first layout (best first) that holds the weight and has a row for every m at this ISA.
+const LayoutRow& choose_layout(const QuantScheme& weight, ActivationForm activation, int64_t n,
+                               int64_t k, Isa isa);
+// The first row of a layout that accepts the shape; throws Error(kUnsupported) with every reason.
+const LinearKernel& choose_linear_kernel(LayoutId layout, int64_t m, int64_t n, int64_t k, Isa isa);
+const QuantizeRowsKernel& choose_quantize_rows_kernel(Isa isa);
+
+}  // namespace mezzotint
