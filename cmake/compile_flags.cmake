@@ -1,0 +1,33 @@
+# The flags of every target of ours, as the interface library mz_flags.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+
+add_library(mz_flags INTERFACE)
+target_compile_options(mz_flags INTERFACE -Wall -Wextra -Wpedantic -ffp-contract=off)
+if(MZ_WERROR)
+  target_compile_options(mz_flags INTERFACE -Werror)
+endif()
+if(MZ_DEBUG_CHECKS)
+  target_compile_definitions(mz_flags INTERFACE _GLIBCXX_ASSERTIONS=1)
+endif()
+if(MZ_SANITIZE)
+  target_compile_options(mz_flags INTERFACE -fsanitize=${MZ_SANITIZE} -fno-omit-frame-pointer
+                                            -fno-sanitize-recover=all)
+  # Global, because the static and the shared library, and whoever links them, need the run time.
+  add_link_options(-fsanitize=${MZ_SANITIZE})
+endif()
+if(MZ_COVERAGE)
+  target_compile_options(mz_flags INTERFACE --coverage -fprofile-update=atomic)
+  add_link_options(--coverage)
+endif()
+if(MZ_BUILD_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "mezzotint: MZ_BUILD_FUZZ needs clang (libFuzzer), got ${CMAKE_CXX_COMPILER_ID}")
+  endif()
+  target_compile_options(mz_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()

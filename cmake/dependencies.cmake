@@ -1,0 +1,30 @@
+# Everything third-party, as one interface library. Packages: tools/packages.txt, group "build".
+
+find_package(Threads REQUIRED)
+find_package(TBB CONFIG REQUIRED)
+find_package(fmt CONFIG REQUIRED)
+find_package(nlohmann_json CONFIG REQUIRED)
+find_package(PNG REQUIRED)
+find_package(yaml-cpp CONFIG REQUIRED)
+find_package(Eigen3 CONFIG REQUIRED)
+
+# OpenBLAS without threads of its own: we call it inside our tasks. Static, so that no other
+# flavour that the alternatives system has chosen can take its place at run time.
+if(NOT CMAKE_LIBRARY_ARCHITECTURE)
+  set(CMAKE_LIBRARY_ARCHITECTURE x86_64-linux-gnu)
+endif()
+find_library(MZ_OPENBLAS_LIBRARY NAMES libopenblas.a
+             PATH_SUFFIXES openblas-serial ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-serial NO_CACHE)
+find_path(MZ_OPENBLAS_INCLUDE_DIR NAMES cblas.h NO_CACHE
+          PATH_SUFFIXES openblas-serial ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-serial)
+if(NOT MZ_OPENBLAS_LIBRARY MATCHES "openblas-serial" OR NOT MZ_OPENBLAS_INCLUDE_DIR)
+  message(FATAL_ERROR "mezzotint: expected the serial static OpenBLAS "
+    "(openblas-serial/libopenblas.a and cblas.h), got '${MZ_OPENBLAS_LIBRARY}', "
+    "'${MZ_OPENBLAS_INCLUDE_DIR}'. On Debian: apt-get install libopenblas-serial-dev")
+endif()
+
+add_library(mz_dependencies INTERFACE)
+target_include_directories(mz_dependencies SYSTEM INTERFACE ${MZ_OPENBLAS_INCLUDE_DIR})
+target_link_libraries(mz_dependencies INTERFACE
+  TBB::tbb fmt::fmt nlohmann_json::nlohmann_json yaml-cpp PNG::PNG Eigen3::Eigen
+  ${MZ_OPENBLAS_LIBRARY} m Threads::Threads)

@@ -1,0 +1,42 @@
+# One test program per layer, from the x_test.cc files beside the code. A suite or test whose name
+# starts with Slow carries the ctest label "slow"; every test carries its layer's name as a label.
+
+find_package(GTest REQUIRED)
+include(GoogleTest)
+
+# ctest's own time limit per test; sanitizers need the room.
+set(MZ_TEST_TIMEOUT_S 600)
+
+function(mz_discover_tests target label)
+  set(common DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120
+             WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
+  gtest_discover_tests(${target} ${common} TEST_FILTER "-Slow*:*.Slow*:*/Slow*"
+    PROPERTIES LABELS ${label} TIMEOUT ${MZ_TEST_TIMEOUT_S})
+  # Quoted twice: gtest_discover_tests takes the list of labels apart otherwise.
+  gtest_discover_tests(${target} ${common} TEST_FILTER "Slow*:*.Slow*:*/Slow*" TEST_LIST ${target}_slow
+    PROPERTIES LABELS "${label}\\;slow" TIMEOUT ${MZ_TEST_TIMEOUT_S})
+endfunction()
+
+function(mz_add_test_program name)
+  add_executable(${name}_test ${ARGN})
+  target_link_libraries(${name}_test PRIVATE mz_flags mezzotint_core GTest::gtest_main)
+  target_compile_definitions(${name}_test PRIVATE MZ_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  mz_discover_tests(${name}_test ${name})
+endfunction()
+
+foreach(layer IN LISTS MZ_LAYERS)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${layer}/*_test.cc)
+  if(sources)
+    mz_add_test_program(${layer} ${sources})
+  endif()
+endforeach()
+
+file(GLOB_RECURSE mz_cli_tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/cli/*_test.cc)
+if(TARGET mezzotint_cli AND mz_cli_tests)
+  mz_add_test_program(cli ${mz_cli_tests})
+  target_link_libraries(cli_test PRIVATE mezzotint_cli_core)
+  target_compile_definitions(cli_test PRIVATE MZ_CLI_PATH="$<TARGET_FILE:mezzotint_cli>")
+  add_dependencies(cli_test mezzotint_cli)
+endif()
+
+add_subdirectory(tests)
