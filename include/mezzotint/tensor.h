@@ -122,7 +122,9 @@ class MZ_API Buffer {
 class MZ_API Tensor {
  public:
   Tensor() = default;
-  Tensor(DType dtype, Shape shape, Buffer buffer);  // throws when the buffer is not exactly filled
+  // Throws Error(kUsage) unless the shape fills the buffer exactly and the bytes are aligned to the
+  // element type.
+  Tensor(DType dtype, Shape shape, Buffer buffer);
   static Tensor allocate(DType dtype, Shape shape);
   template <typename T>
   static Tensor copy_of(std::span<const T> values, Shape shape);
@@ -150,6 +152,7 @@ class MZ_API Tensor {
 
  private:
   void require(DType dtype) const;  // throws Error(kInternal) when this tensor has another dtype
+  void require_count(int64_t elements) const;  // throws Error(kUsage) unless size() == elements
 
   DType dtype_ = DType::kF32;
   Shape shape_{0};
@@ -160,7 +163,7 @@ class MZ_API Tensor {
 template <typename T>
 Tensor Tensor::copy_of(std::span<const T> values, Shape shape) {
   Tensor t = allocate(dtype_of<T>(), std::move(shape));
-  if (static_cast<int64_t>(values.size()) != t.size()) t.require(DType::kBool);
+  t.require_count(static_cast<int64_t>(values.size()));
   std::copy(values.begin(), values.end(), t.template mutable_data<T>());
   return t;
 }

@@ -1,0 +1,39 @@
+#include "base/parallel_for.h"
+
+#include <algorithm>
+
+#include <oneapi/tbb/blocked_range.h>
+#include <oneapi/tbb/parallel_for.h>
+
+#include "base/check.h"
+#include "base/thread_arena.h"
+
+namespace mezzotint {
+
+void parallel_for(const ExecContext& ctx, int64_t n, int64_t grain,
+                  const std::function<void(int64_t begin, int64_t end)>& fn) {
+  MZ_CHECK(n >= 0);
+  MZ_CHECK(grain > 0);
+  const int64_t chunks = n / grain + (n % grain != 0 ? 1 : 0);
+  const auto run_chunks = [&](int64_t first, int64_t last) {
+    for (int64_t chunk = first; chunk < last; ++chunk) {
+      const int64_t begin = chunk * grain;
+      fn(begin, begin + std::min(grain, n - begin));
+    }
+  };
+  if (chunks <= 1 || ctx.threads() == 1) {
+    run_chunks(0, chunks);
+    return;
+  }
+  ctx.arena().arena().execute([&] {
+    // Isolated: a thread that waits for the chunks of an inner call takes no chunk of an outer one,
+    // so what fn holds (a lock, scratch, the stack) cannot be entered twice.
+    tbb::this_task_arena::isolate([&] {
+      tbb::parallel_for(
+          tbb::blocked_range<int64_t>(0, chunks),
+          [&](const tbb::blocked_range<int64_t>& range) { run_chunks(range.begin(), range.end()); });
+    });
+  });
+}
+
+}  // namespace mezzotint
