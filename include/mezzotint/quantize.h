@@ -26,9 +26,9 @@ namespace mezzotint {
 
 // The named slots of a model. Pointers are not owned and must outlive the calls that use them.
 struct ModuleMap {
-  std::vector<Linear*> linears;
-  std::vector<LinearGroup*> groups;
-  std::vector<Attention*> attentions;
+  std::vector<Linear*> linears{};
+  std::vector<LinearGroup*> groups{};
+  std::vector<Attention*> attentions{};
 };
 
 enum class Strictness : uint8_t { kStrict, kLenient };
