@@ -1,11 +1,17 @@
-// Elementwise and row ops that models need beside linears: f32 in, f32 out, one row or a run of
-// elements at a time. One source (cpu/float_ops.inl) compiled for each ISA; every row of the table
-// is within 4 ulp of the double formula in reference/.
+// Elementwise and row ops that models need beside linears: one row or a run of elements at a time.
+//
+//   const FloatOps& ops = float_ops(active_isa());
+//   ops.silu(x, y, n);   // y may be x
+//
+// One source (float_ops.inl, over 16 lanes whose sums have one fixed order) is compiled for each
+// ISA, so that every table gives the same bits. silu and gelu_tanh are within 4 ulp of the formula
+// in double. The tables are constant and the ops have no state.
 #pragma once
 
 #include <cstdint>
 
 #include "base/cpu_features.h"
+#include "numerics/quant_scheme.h"
 
 namespace mezzotint {
 
@@ -21,6 +27,21 @@ struct FloatOps {
   void (*rotate_pairs)(const float* x, const float* cos, const float* sin, float* y,
                        int64_t n) noexcept;
   void (*add_scaled)(const float* x, const float* gate, float* y, int64_t n) noexcept;  // y += gate*x
+
+  // Conversions; y may not be x.
+  void (*widen)(const void* x, FloatType x_type, float* y, int64_t n) noexcept;
+  void (*narrow)(const float* x, void* y, FloatType y_type, int64_t n) noexcept;  // half to even
+  void (*widen_int8)(const int8_t* q, float* y, int64_t n) noexcept;
+
+  // y = acc * scale + bias, then rounded to y_type; all [n], scale and bias may be null
+  void (*scale_bias)(const float* acc, const float* scale, const float* bias, void* y,
+                     FloatType y_type, int64_t n) noexcept;
+
+  // Parts of the online softmax (attention_op.cc).
+  float (*max)(const float* x, int64_t n) noexcept;  // -inf for n = 0
+  // x = e^(x * scale - shift) in place; the sum of the results
+  float (*exp_sum)(float* x, float scale, float shift, int64_t n) noexcept;
+  void (*multiply)(float factor, float* y, int64_t n) noexcept;  // y *= factor
 };
 
 const FloatOps& float_ops(Isa isa);  // the best table at or below isa

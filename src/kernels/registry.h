@@ -75,7 +75,8 @@ struct LinearKernel {
   ActivationForm activation;
   int64_t m_tile, n_tile;                       // how a call is split
   int64_t (*scratch_bytes)(int64_t k);          // per tile; may be null
-  const char* (*declines)(int64_t m, int64_t n, int64_t k) noexcept;  // reason, or null: accepts
+  // The reason, or null: accepts. May be null itself: accepts everything.
+  const char* (*declines)(int64_t m, int64_t n, int64_t k) noexcept;
   LinearFn run;
 };
 
@@ -92,7 +93,8 @@ std::span<const QuantizeRowsKernel> quantize_rows_kernels();
 const LayoutRow& choose_layout(const QuantScheme& weight, ActivationForm activation, int64_t n,
                                int64_t k, Isa isa);
 // The first row of a layout that accepts the shape; throws Error(kUnsupported) with every reason.
-const LinearKernel& choose_linear_kernel(LayoutId layout, int64_t m, int64_t n, int64_t k, Isa isa);
+const LinearKernel& choose_linear_kernel(LayoutId layout, ActivationForm activation, int64_t m,
+                                         int64_t n, int64_t k, Isa isa);
 const QuantizeRowsKernel& choose_quantize_rows_kernel(Isa isa);
 
 }  // namespace mezzotint
