@@ -30,24 +30,24 @@ function(mz_isa_of path var)
   set(${var} "${isa}" PARENT_SCOPE)
 endfunction()
 
-function(mz_apply_isa_flags target)
+function(mz_apply_isa_flags)
   foreach(source IN LISTS ARGN)
     mz_isa_of(${source} isa)
     if(isa)
-      set_source_files_properties(${source} TARGET_DIRECTORY ${target}
-        PROPERTIES COMPILE_OPTIONS "${MZ_ISA_COMMON_FLAGS};${MZ_ISA_FLAGS_${isa}}")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${MZ_ISA_COMMON_FLAGS};${MZ_ISA_FLAGS_${isa}}")
     endif()
   endforeach()
 endfunction()
 
-# Fails the build of `library` when an ISA object of `objects` defines a weak symbol or a hot loop
-# touches the stack. Instrumented builds add both by design and are left out.
-function(mz_check_isa_objects library objects)
-  if(MZ_SANITIZE OR MZ_COVERAGE OR MZ_BUILD_FUZZ)
+# Fails the build of `library` when an ISA object of it defines a weak symbol or a hot loop touches
+# the stack. Instrumented builds add both by design and are left out.
+function(mz_check_isa_objects library)
+  get_target_property(type ${library} TYPE)
+  if(MZ_SANITIZE OR MZ_COVERAGE OR MZ_BUILD_FUZZ OR NOT type STREQUAL "STATIC_LIBRARY")
     return()
   endif()
   set(list ${PROJECT_BINARY_DIR}/isa_objects.txt)
-  file(GENERATE OUTPUT ${list} CONTENT "$<JOIN:$<TARGET_OBJECTS:${objects}>,\n>\n")
+  file(GENERATE OUTPUT ${list} CONTENT "$<JOIN:$<TARGET_OBJECTS:${library}>,\n>\n")
   set(hot_loops ${PROJECT_SOURCE_DIR}/tools/hot_loops.txt)
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU" OR CMAKE_BUILD_TYPE STREQUAL "Debug")
     set(hot_loops /dev/null)
@@ -55,11 +55,4 @@ function(mz_check_isa_objects library objects)
   add_custom_command(TARGET ${library} POST_BUILD VERBATIM
     COMMAND ${PROJECT_SOURCE_DIR}/tools/check_isa_objects.sh ${list} ${hot_loops}
     COMMENT "Checking the ISA objects")
-endfunction()
-
-# mz_layer_sources(<layer> <var>): the layer's sources without tests and benchmarks.
-function(mz_layer_sources layer var)
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${layer}/*.cc)
-  list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cc$")
-  set(${var} ${sources} PARENT_SCOPE)
 endfunction()

@@ -7,10 +7,8 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
-#include <regex>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace {
@@ -23,7 +21,7 @@ struct Layer {
 };
 
 // Layers of equal rank do not see each other.
-constexpr Layer kLayers[] = {{"base", 0},   {"numerics", 1}, {"tensor", 2}, {"format", 3},
+constexpr Layer kLayers[] = {{"base", 0},    {"numerics", 1}, {"tensor", 2}, {"format", 3},
                              {"kernels", 3}, {"solve", 4},    {"quant", 5},  {"nn", 6},
                              {"models", 7},  {"collect", 8},  {"cli", 9}};
 
@@ -40,16 +38,32 @@ struct Include {
   int line;
 };
 
+// The include directive of one line of text, if it is one.
+std::optional<Include> parse_include(std::string_view text, int line) {
+  const auto skip_blanks = [&] {
+    text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
+  };
+  skip_blanks();
+  if (!text.starts_with('#')) return std::nullopt;
+  text.remove_prefix(1);
+  skip_blanks();
+  constexpr std::string_view kDirective = "include";
+  if (!text.starts_with(kDirective)) return std::nullopt;
+  text.remove_prefix(kDirective.size());
+  skip_blanks();
+  if (!text.starts_with('"') && !text.starts_with('<')) return std::nullopt;
+  const bool quoted = text[0] == '"';
+  const size_t end = text.find(quoted ? '"' : '>', 1);
+  if (end == std::string_view::npos) return std::nullopt;
+  return Include{std::string(text.substr(1, end - 1)), quoted, line};
+}
+
 std::vector<Include> includes_of(const fs::path& file) {
-  static const std::regex pattern(R"re(^\s*#\s*include\s*([<"])([^>"]+)[>"].*$)re");
   std::vector<Include> includes;
   std::ifstream in(file);
   std::string text;
-  std::smatch match;
   for (int line = 1; std::getline(in, text); ++line) {
-    if (std::regex_match(text, match, pattern)) {
-      includes.push_back({match[2].str(), match[1].str() == "\"", line});
-    }
+    if (auto include = parse_include(text, line)) includes.push_back(*include);
   }
   return includes;
 }
@@ -132,17 +146,21 @@ TEST(Layers, TheTestHasTeeth) {
     const char* fault;
   } cases[] = {
       {"src/base/a.h", "#include \"mezzotint/error.h\"\n#include <fmt/core.h>\n", ""},
-      {"src/base/b.h", "\n#include \"tensor/t.h\"\n", "src/base/b.h:2: \"tensor/t.h\": base may not include tensor"},
+      {"src/base/b.h", "\n#include \"tensor/t.h\"\n",
+       "src/base/b.h:2: \"tensor/t.h\": base may not include tensor"},
       {"src/format/f.cc", "#include \"kernels/ops.h\"\n", "format may not include kernels"},
       {"src/kernels/k.cc", "  #  include \"format/f.h\" // no\n", "kernels may not include format"},
       {"src/quant/q.cc", "#include \"solve/s.h\"\n#include \"quant/r.inc\"\n", ""},
       {"src/quant/e.cc", "#include <Eigen/Dense>\n", "Eigen stands only in solve/"},
       {"src/nn/n.cc", "#include \"n.h\"\n", "a quoted include is a full path"},
       {"src/nn/i.cc", "#include <immintrin.h>\n", "intrinsics stand only"},
-      {"src/kernels/cpu/avx2/a.cc", "#include <immintrin.h>\n#include \"kernels/ops.h\"\n#include \"numerics/int.h\"\n"
-                                    "#include \"kernels/cpu/avx2/dot.h\"\n", ""},
+      {"src/kernels/cpu/avx2/a.cc",
+       "#include <immintrin.h>\n#include \"kernels/ops.h\"\n#include \"numerics/int.h\"\n"
+       "#include \"kernels/cpu/avx2/dot.h\"\n",
+       ""},
       {"src/kernels/cpu/avx2/b.cc", "#include \"base/check.h\"\n", "an ISA file includes only"},
-      {"src/kernels/cpu/avx2/c.cc", "#include \"kernels/cpu/avx512/dot.h\"\n", "an ISA file includes only"},
+      {"src/kernels/cpu/avx2/c.cc", "#include \"kernels/cpu/avx512/dot.h\"\n",
+       "an ISA file includes only"},
       {"src/kernels/cpu/avx2/d_test.cc", "#include \"base/check.h\"\n", ""},
       {"src/extra/x.cc", "", "unknown layer extra"},
       {"include/mezzotint/p.h", "#include <fmt/core.h>\n", "a public header includes only"},

@@ -9,8 +9,9 @@
 #include "mezzotint/weights.h"
 
 int main() {
-  const std::string header = std::to_string(MZ_VERSION_MAJOR) + "." + std::to_string(MZ_VERSION_MINOR) +
-                             "." + std::to_string(MZ_VERSION_PATCH);
+  const std::string header = std::to_string(MZ_VERSION_MAJOR) + "." +
+                             std::to_string(MZ_VERSION_MINOR) + "." +
+                             std::to_string(MZ_VERSION_PATCH);
   if (header != mezzotint::version()) return 1;
   if (mezzotint::byte_count(mezzotint::DType::kBF16, {3, 5}) != 30) return 2;
   try {
