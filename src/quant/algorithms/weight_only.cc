@@ -1,0 +1,40 @@
+// Weight-only files: W8A16. Activations stay float.
+#include <array>
+
+#include "quant/algorithms/contracts.h"
+
+namespace mezzotint {
+namespace {
+
+constexpr std::array kParams = {
+    ParamSpec{.suffix = "weight", .dtypes = kInt8Codes, .shapes = "N,K", .meaning = "int8 codes"},
+    ParamSpec{.suffix = "weight_scale",
+              .dtypes = kFloatDtypes,
+              .shapes = "N,1 | N | 1,N",
+              .values = ValueRule::kScale,
+              .meaning = "w = (code + offset) * scale"},
+    ParamSpec{.suffix = "weight_offset",
+              .dtypes = kFloatDtypes,
+              .shapes = "N,1 | N | 1,N",
+              .presence = Presence::kOptional,
+              .values = ValueRule::kZero,
+              .meaning = "zeros: weights are symmetric"},
+    kBiasParam,
+    kSmoothingParam,
+};
+
+LinearParams read(const AlgorithmRow& row, const CheckedTensors& tensors) {
+  return read_int8_layer(row, tensors);
+}
+
+void write(const AlgorithmRow&, const FloatLayer& layer, LayerTensors& tensors,
+           const ExecContext& ctx) {
+  write_int8_layer(layer, tensors, ctx);
+}
+
+}  // namespace
+
+constinit const FileContract kWeightOnlyContract = {
+    .name = "weight_only", .params = kParams, .read = read, .write = write};
+
+}  // namespace mezzotint
