@@ -26,7 +26,8 @@ struct FloatOps {
   // adjacent pairs: (x0,x1) -> (x0 c - x1 s, x1 c + x0 s); cos, sin have one value per pair
   void (*rotate_pairs)(const float* x, const float* cos, const float* sin, float* y,
                        int64_t n) noexcept;
-  void (*add_scaled)(const float* x, const float* gate, float* y, int64_t n) noexcept;  // y += gate*x
+  void (*add_scaled)(const float* x, const float* gate, float* y,
+                     int64_t n) noexcept;  // y += gate*x
 
   // Conversions; y may not be x.
   void (*widen)(const void* x, FloatType x_type, float* y, int64_t n) noexcept;

@@ -9,7 +9,7 @@ namespace mezzotint {
 
 // `call` describes the whole matrix; the driver fills m/n ranges and scratch of each tile.
 void run_linear(const LinearKernel& kernel, const LinearTile& call, const ExecContext& ctx);
-void run_quantize_rows(const QuantizeRowsKernel& kernel, const QuantizeRowsTile& call,
-                       int64_t m, const ExecContext& ctx);
+void run_quantize_rows(const QuantizeRowsKernel& kernel, const QuantizeRowsTile& call, int64_t m,
+                       const ExecContext& ctx);
 
 }  // namespace mezzotint

@@ -22,19 +22,20 @@ namespace mezzotint {
 struct QuantizeRowsTile {
   const void* x = nullptr;  // [m,k]
   FloatType x_type = FloatType::kF32;
-  int64_t x_stride = 0;            // elements
-  const float* mul = nullptr;      // [k] smoothing, x*mul in f32 before the scale; or null
+  int64_t x_stride = 0;        // elements
+  const float* mul = nullptr;  // [k] smoothing, x*mul in f32 before the scale; or null
   int64_t k = 0;
-  int8_t* q = nullptr;             // [m,q_stride]
-  int64_t q_stride = 0;            // bytes
-  float* scale = nullptr;          // [m]
-  int32_t* sum = nullptr;          // [m] sum of the codes of a row
+  int8_t* q = nullptr;     // [m,q_stride]
+  int64_t q_stride = 0;    // bytes
+  float* scale = nullptr;  // [m]
+  int32_t* sum = nullptr;  // [m] sum of the codes of a row
   int64_t m_begin = 0;
   int64_t m_end = 0;
 };
 using QuantizeRowsFn = void (*)(const QuantizeRowsTile&) noexcept;
 
-// --- linear ---------------------------------------------------------------------------------------
+// --- linear
+// ---------------------------------------------------------------------------------------
 
 // What a linear row reads as x.
 enum class ActivationForm : uint8_t {
@@ -45,13 +46,13 @@ enum class ActivationForm : uint8_t {
 struct LinearTile {
   const void* x = nullptr;  // kFloat
   FloatType x_type = FloatType::kF32;
-  int64_t x_stride = 0;           // elements
-  const int8_t* xq = nullptr;     // kInt8Rows
-  int64_t xq_stride = 0;          // bytes
+  int64_t x_stride = 0;        // elements
+  const int8_t* xq = nullptr;  // kInt8Rows
+  int64_t xq_stride = 0;       // bytes
   const float* x_scale = nullptr;
   const int32_t* x_sum = nullptr;
 
-  const std::byte* w = nullptr;    // payload of the packed weight, 64-byte aligned
+  const std::byte* w = nullptr;  // payload of the packed weight, 64-byte aligned
   Element w_element = Element::kF32;
   const float* w_scale = nullptr;  // [n] per channel, or null for float weights
   const float* bias = nullptr;     // [n] or null

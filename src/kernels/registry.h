@@ -17,7 +17,8 @@
 
 namespace mezzotint {
 
-// --- packed layouts -------------------------------------------------------------------------------
+// --- packed layouts
+// -------------------------------------------------------------------------------
 
 enum class LayoutId : uint32_t {
   kFloatRows = 1,  // w as in the file, [n][k]
@@ -38,7 +39,7 @@ struct LayoutRow {
   uint32_t version;
   std::string_view name;
   bool (*holds)(const QuantScheme& weight, ActivationForm activation);
-  int64_t (*payload_bytes)(int64_t n, int64_t k, Element element);
+  int64_t (*payload_bytes)(int64_t n, int64_t k, Element element);  // 0: not for this element
   // pack and unpack are inverse to each other on the file's bytes.
   void (*pack)(const WeightCodes& codes, std::byte* payload);
   void (*unpack)(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
@@ -66,15 +67,16 @@ const PackedHeader& packed_header(const Buffer& blob);
 const std::byte* packed_payload(const Buffer& blob);
 Tensor unpack_weight(const Buffer& blob);  // the file's tensor back, byte for byte
 
-// --- kernel rows ----------------------------------------------------------------------------------
+// --- kernel rows
+// ----------------------------------------------------------------------------------
 
 struct LinearKernel {
   std::string_view name;  // "int8_vnni/avx512_vnni"
   LayoutId layout;
   Isa isa;
   ActivationForm activation;
-  int64_t m_tile, n_tile;                       // how a call is split
-  int64_t (*scratch_bytes)(int64_t k);          // per tile; may be null
+  int64_t m_tile, n_tile;               // how a call is split
+  int64_t (*scratch_bytes)(int64_t k);  // per tile; may be null
   // The reason, or null: accepts. May be null itself: accepts everything.
   const char* (*declines)(int64_t m, int64_t n, int64_t k) noexcept;
   LinearFn run;
@@ -85,6 +87,8 @@ struct QuantizeRowsKernel {
   Isa isa;
   QuantizeRowsFn run;
 };
+
+bool is_reference(const LinearKernel& row);  // serves every shape, slowly
 
 std::span<const LinearKernel> linear_kernels();
 std::span<const QuantizeRowsKernel> quantize_rows_kernels();

@@ -1,0 +1,106 @@
+#include "kernels/layouts.h"
+
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/int8_vnni_layout.h"
+
+namespace mezzotint {
+namespace {
+
+bool is_float(Element element) {
+  return element == Element::kF32 || element == Element::kBF16 || element == Element::kF16;
+}
+
+}  // namespace
+
+int64_t element_bytes(Element element) {
+  switch (element) {
+    case Element::kF32:
+      return 4;
+    case Element::kBF16:
+    case Element::kF16:
+      return 2;
+    case Element::kInt8:
+    case Element::kE4M3:
+      return 1;
+    case Element::kInt4:
+    case Element::kE2M1:
+      return 0;
+  }
+  return 0;
+}
+
+DType element_dtype(Element element) {
+  switch (element) {
+    case Element::kF32:
+      return DType::kF32;
+    case Element::kBF16:
+      return DType::kBF16;
+    case Element::kF16:
+      return DType::kF16;
+    case Element::kInt8:
+      return DType::kI8;
+    case Element::kE4M3:
+      return DType::kF8E4M3;
+    case Element::kInt4:
+    case Element::kE2M1:
+      return DType::kU8;
+  }
+  return DType::kU8;
+}
+
+bool holds_float(const QuantScheme& weight, ActivationForm activation) {
+  return is_float(weight.element) && activation == ActivationForm::kFloat;
+}
+
+bool holds_int8(const QuantScheme& weight, ActivationForm) {
+  return weight.element == Element::kInt8 && weight.granularity == Granularity::kPerChannel;
+}
+
+bool holds_int8_codes_x(const QuantScheme& weight, ActivationForm activation) {
+  return holds_int8(weight, activation) && activation == ActivationForm::kInt8Rows;
+}
+
+int64_t float_rows_bytes(int64_t n, int64_t k, Element element) {
+  return is_float(element) ? n * k * element_bytes(element) : 0;
+}
+
+int64_t int8_rows_bytes(int64_t n, int64_t k, Element element) {
+  return element == Element::kInt8 ? n * k : 0;
+}
+
+void copy_rows(const WeightCodes& codes, std::byte* payload) {
+  std::memcpy(payload, codes.data,
+              static_cast<size_t>(codes.n * codes.k * element_bytes(codes.element)));
+}
+
+void copy_rows_back(const std::byte* payload, const WeightCodes& shape, std::byte* codes) {
+  std::memcpy(codes, payload,
+              static_cast<size_t>(shape.n * shape.k * element_bytes(shape.element)));
+}
+
+int64_t int8_vnni_bytes(int64_t n, int64_t k, Element element) {
+  return element == Element::kInt8 ? vnni_panels(n) * vnni_panel_bytes(k) : 0;
+}
+
+// int8 + 128 as u8 is the byte with its sign bit flipped.
+constexpr std::byte kSignBit{0x80};
+
+void pack_int8_vnni(const WeightCodes& codes, std::byte* payload) {
+  std::memset(payload, kVnniOffset,
+              static_cast<size_t>(int8_vnni_bytes(codes.n, codes.k, codes.element)));
+  for (int64_t n = 0; n < codes.n; ++n) {
+    const std::byte* row = codes.data + n * codes.k;
+    for (int64_t k = 0; k < codes.k; ++k) payload[vnni_offset(n, k, codes.k)] = row[k] ^ kSignBit;
+  }
+}
+
+void unpack_int8_vnni(const std::byte* payload, const WeightCodes& shape, std::byte* codes) {
+  for (int64_t n = 0; n < shape.n; ++n) {
+    std::byte* row = codes + n * shape.k;
+    for (int64_t k = 0; k < shape.k; ++k) row[k] = payload[vnni_offset(n, k, shape.k)] ^ kSignBit;
+  }
+}
+
+}  // namespace mezzotint

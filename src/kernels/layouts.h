@@ -1,0 +1,28 @@
+// The packed layouts: bytes, pack, unpack. Only layouts.inc names these functions; kernels read a
+// layout through the constants below.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/registry.h"
+
+namespace mezzotint {
+
+// kFloatRows, kInt8Rows: the bytes of the file. 0 bytes: the layout does not hold this element.
+bool holds_float(const QuantScheme& weight, ActivationForm activation);
+bool holds_int8(const QuantScheme& weight, ActivationForm activation);
+int64_t float_rows_bytes(int64_t n, int64_t k, Element element);
+int64_t int8_rows_bytes(int64_t n, int64_t k, Element element);
+void copy_rows(const WeightCodes& codes, std::byte* payload);
+void copy_rows_back(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
+
+// kInt8Vnni (int8_vnni_layout.h); n and k are padded with the code 0.
+bool holds_int8_codes_x(const QuantScheme& weight, ActivationForm activation);
+int64_t int8_vnni_bytes(int64_t n, int64_t k, Element element);
+void pack_int8_vnni(const WeightCodes& codes, std::byte* payload);
+void unpack_int8_vnni(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
+
+int64_t element_bytes(Element element);  // of elements that take whole bytes; else 0
+DType element_dtype(Element element);    // as a file stores it
+
+}  // namespace mezzotint

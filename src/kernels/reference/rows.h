@@ -1,0 +1,15 @@
+// The obvious implementation of every op, in numerics only: what fast rows are held against and
+// what runs where no other row accepts. Accumulation is exact for codes and in double for floats.
+#pragma once
+
+#include "kernels/ops.h"
+
+namespace mezzotint::reference {
+
+void float_linear(const LinearTile& tile) noexcept;             // kFloatRows, float x
+void int8_weight_only_linear(const LinearTile& tile) noexcept;  // kInt8Rows, float x
+void int8_rows_linear(const LinearTile& tile) noexcept;         // kInt8Rows, codes of x
+void int8_vnni_linear(const LinearTile& tile) noexcept;         // kInt8Vnni, codes of x
+void quantize_rows(const QuantizeRowsTile& tile) noexcept;
+
+}  // namespace mezzotint::reference
