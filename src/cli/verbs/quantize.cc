@@ -1,0 +1,236 @@
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "cli/layer_summary.h"
+#include "cli/machine.h"
+#include "cli/output_check.h"
+#include "cli/text.h"
+#include "cli/verbs/verb.h"
+#include "mezzotint/error.h"
+#include "mezzotint/quantize.h"
+
+namespace mezzotint::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string source;
+  std::string out;
+  std::string component = "transformer";
+  std::string report_file;
+  std::vector<std::string> rules;
+  std::string max_shard_size;
+  std::optional<int> rank;
+  bool force = false;
+  bool layers = false;
+  ExportOptions exported;
+};
+
+Rule parse_rule(const std::string& text) {
+  // The last '=': a regular expression may hold one, the name of an algorithm does not.
+  const size_t equals = text.rfind('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+    throw Error(ErrorCode::kUsage, "--rule",
+                {.expected = "PATTERN=ALGO", .found = text, .fix = "for example --rule '*.norm*=float'"});
+  }
+  const std::string pattern = text.substr(0, equals);
+  return {.pattern = pattern,
+          .algorithm = text.substr(equals + 1),
+          .reason = fmt::format("--rule {}", text)};
+}
+
+int64_t parse_shard_size(const std::string& text) {
+  if (text.empty()) return 0;
+  const std::optional<int64_t> bytes = parse_bytes(text);
+  if (bytes) return *bytes;
+  throw Error(ErrorCode::kUsage, "--max-shard-size",
+              {.expected = "a size such as 5GB or 700MiB", .found = text});
+}
+
+Existing existing_policy(const Options& options) {
+  if (options.force) return Existing::kReplace;
+  if (options.exported.resume || options.exported.dry_run) return Existing::kResume;
+  return Existing::kRefuse;
+}
+
+ExportOptions export_options(const Options& options) {
+  ExportOptions exported = options.exported;
+  for (const std::string& rule : options.rules) exported.rules.push_back(parse_rule(rule));
+  exported.max_shard_bytes = parse_shard_size(options.max_shard_size);
+  exported.rank = options.rank;
+  exported.overwrite = options.force;
+  return exported;
+}
+
+void check_places(const Options& options) {
+  if (options.exported.resume && options.force) {
+    throw Error(ErrorCode::kUsage, "--resume and --force contradict each other");
+  }
+  if (fs::path(options.out).extension() == ".safetensors") {
+    throw Error(ErrorCode::kUsage, "the output of quantize is a folder",
+                {.expected = "the name of a folder", .found = options.out});
+  }
+  check_apart(options.source, options.out);
+  check_output_folder(options.out, existing_policy(options));
+  if (options.report_file.empty()) return;
+  check_output_file(options.report_file, options.force ? Existing::kReplace : Existing::kRefuse);
+}
+
+void print_plan(const Session& session, const Report& plan) {
+  if (session.quiet()) return;
+  session.print(fmt::format("plan   {} -> {}   {} to quantize, {} kept float",
+                            human_bytes(plan.bytes_before), human_bytes(plan.bytes_after),
+                            plural(plan.quantized(), "layer"), plan.kept()));
+  for (const std::string& line : kept_lines(plan)) session.print(line);
+  for (const std::string& note : plan.notes) session.print("note   " + printable(note));
+}
+
+Report run_export(const Session& session, const Options& options, const WeightStore& source,
+                  ExportOptions exported, const ExecContext& ctx) {
+  Progress progress = session.progress("quantizing");
+  exported.progress = [&progress](const ExportProgress& state) {
+    const std::string note =
+        state.weight_sqnr_db != 0 ? fmt::format("SQNR {:.1f} dB", state.weight_sqnr_db) : "";
+    progress.update(static_cast<double>(state.bytes_done), static_cast<double>(state.bytes_total),
+                    state.layer, note);
+  };
+  try {
+    Report report = export_quantized(source, options.out, exported, ctx);
+    progress.finish();
+    return report;
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInterrupted) throw;
+    throw Error(ErrorCode::kInterrupted, "interrupted; what is finished is kept",
+                {.file = options.out, .fix = "the same command with --resume goes on from here"});
+  }
+}
+
+std::vector<std::string> files_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_regular_file() && !name.starts_with('.')) names.push_back(name);
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+void print_result(const Session& session, const Options& options, const Report& report,
+                  double seconds) {
+  std::string done = fmt::format(
+      "done   {} quantized, {} kept float, {} unmatched", report.quantized(), report.kept(),
+      report.unmatched.size());
+  if (const LayerReport* worst = worst_layer(report)) {
+    done += fmt::format("   worst: {} {:.1f} dB", printable(worst->name), worst->weight_sqnr_db);
+  }
+  session.print(session.paint(Tone::kGood, done));
+  session.print(fmt::format("wrote  {}/  ({})  {} in {}",
+                            fs::path(options.out).lexically_normal().string(),
+                            joined(files_in(options.out)), human_bytes(report.bytes_after),
+                            human_seconds(seconds)));
+  if (!options.report_file.empty()) session.print("wrote  " + options.report_file);
+  if (session.quiet()) return;
+  session.print(fmt::format("next   mezzotint inspect {0} --check   or   mezzotint compare {1} "
+                            "--quant {0} -o report.html",
+                            shell_quoted(options.out), shell_quoted(options.source)));
+}
+
+nlohmann::json result_json(const Options& options, const Report& report, double seconds) {
+  nlohmann::json document = {{"out", options.out},
+                             {"dry_run", options.exported.dry_run},
+                             {"seconds", seconds},
+                             {"peak_memory_bytes", peak_memory_bytes()},
+                             {"report", report_json(report)}};
+  if (!options.exported.dry_run) document["files"] = files_in(options.out);
+  return document;
+}
+
+void print_layers(const Session& session, const Options& options, const Report& report) {
+  if (!options.layers && !session.verbose()) return;
+  std::string text = to_text(layer_table(report));
+  text.pop_back();
+  session.print(text);
+}
+
+int run(Session& session, const Options& options) {
+  const ExportOptions exported = export_options(options);
+  check_places(options);
+  const auto started = std::chrono::steady_clock::now();
+  const ExecContext ctx = session.context();
+  const WeightStore source = WeightStore::open(options.source, options.component);
+  ExportOptions planned = exported;
+  planned.dry_run = true;
+  Report report = export_quantized(source, options.out, planned, ctx);
+  print_plan(session, report);
+  if (!exported.dry_run) {
+    check_disk_space(options.out, report.bytes_after);
+    report = run_export(session, options, source, exported, ctx);
+  }
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  if (!options.report_file.empty()) write_file(options.report_file, to_json(report));
+  print_layers(session, options, report);
+  if (!exported.dry_run) print_result(session, options, report, seconds);
+  session.emit(result_json(options, report, seconds));
+  return 0;
+}
+
+void add_layer_choice(CLI::App& app, Options& options) {
+  app.add_option("--algo", options.exported.algorithm, "algorithm, in any case: list-algorithms")
+      ->type_name("NAME")
+      ->required();
+  app.add_option("--rule", options.rules, "other algorithm, or float, for some layers; first wins")
+      ->type_name("PATTERN=ALGO")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--exclude", options.exported.exclude, "keep these layers float; always wins")
+      ->type_name("PATTERN")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--preset", options.exported.preset, "auto, none or a name of `presets`")
+      ->type_name("NAME");
+  app.add_option("--group-size", options.exported.group_size, "elements per scale where it applies")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+}
+
+}  // namespace
+
+RunVerb define_quantize(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.add_option("SRC", options->source, "safetensors file, index.json or model folder")
+      ->required();
+  app.add_option("-o,--output,--out", options->out, "the folder to write")->type_name("DIR")->required();
+  add_layer_choice(app, *options);
+  app.add_option("--component", options->component, "part of a pipeline folder")->type_name("NAME");
+  app.add_option("--rank", options->rank, "write the _R suffix of a rank")
+      ->type_name("R")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--max-shard-size", options->max_shard_size, "split the weights, such as 5GB")
+      ->type_name("SIZE");
+  app.add_flag("--dry-run", options->exported.dry_run, "say what would be done, write nothing");
+  app.add_flag("--resume", options->exported.resume, "go on with an interrupted run");
+  app.add_flag("--force", options->force, "replace an existing output");
+  app.add_option("--report", options->report_file, "write what was done to every layer, as JSON")
+      ->type_name("FILE");
+  app.add_flag("--layers", options->layers, "print one line per layer");
+  return [options](Session& session) { return run(session, *options); };
+}
+
+}  // namespace mezzotint::cli
