@@ -58,7 +58,7 @@ struct LinearTile {
   const float* bias = nullptr;     // [n] or null
   int64_t m = 0, n = 0, k = 0;     // of the whole call
 
-  void* y = nullptr;  // [m,n], same float type as x
+  void* y = nullptr;  // [m,n]; y_type differs from x_type when x was smoothed into f32
   FloatType y_type = FloatType::kF32;
   int64_t y_stride = 0;
 
