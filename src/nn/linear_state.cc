@@ -1,0 +1,75 @@
+#include "nn/linear_state.h"
+
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "mezzotint/error.h"
+#include "nn/linear_input.h"
+#include "solve/widen.h"
+
+namespace mezzotint {
+namespace {
+
+Element element_of(const std::string& name, DType dtype) {
+  if (dtype == DType::kF32) return Element::kF32;
+  if (dtype == DType::kBF16) return Element::kBF16;
+  if (dtype == DType::kF16) return Element::kF16;
+  throw Error(ErrorCode::kUnsupported, "a float linear cannot hold this dtype",
+              {.layer = name,
+               .tensor = name + ".weight",
+               .expected = "F32, BF16 or F16",
+               .found = std::string(dtype_name(dtype))});
+}
+
+Tensor widened_bias(const std::string& name, const Tensor& bias, int64_t n) {
+  if (!is_floating(bias.dtype()) || bias.shape() != Shape{n}) {
+    throw Error(ErrorCode::kInput, "the bias does not fit the weight",
+                {.layer = name,
+                 .tensor = name + ".bias",
+                 .expected = fmt::format("a float tensor of shape {}", to_string({n})),
+                 .found = fmt::format("{} {}", dtype_name(bias.dtype()), to_string(bias.shape()))});
+  }
+  return widened(bias);
+}
+
+}  // namespace
+
+LinearParams float_params(const std::string& name, const Tensor& weight,
+                          const std::optional<Tensor>& bias) {
+  if (weight.shape().size() != 2 || weight.empty()) {
+    throw Error(ErrorCode::kInput, "the weight of a linear has the wrong shape",
+                {.layer = name,
+                 .tensor = name + ".weight",
+                 .expected = "[n,k], both at least 1",
+                 .found = to_string(weight.shape())});
+  }
+  LinearParams params;
+  params.algorithm = "FLOAT";
+  params.plan.n = weight.dim(0);
+  params.plan.k = weight.dim(1);
+  params.plan.weight.element = element_of(name, weight.dtype());
+  params.plan.has_bias = bias.has_value();
+  params.codes = weight;
+  if (bias) params.bias = widened_bias(name, *bias, params.plan.n);
+  return params;
+}
+
+std::shared_ptr<const LinearState> make_linear_state(const LinearParams& params, Isa isa) {
+  const LinearPlan& plan = params.plan;
+  MZ_CHECK(params.codes.shape() == (Shape{plan.n, plan.k}));
+  const LayoutRow& layout = choose_layout(plan.weight, activation_form(plan), plan.n, plan.k, isa);
+  const WeightCodes codes = {
+      .element = plan.weight.element, .n = plan.n, .k = plan.k, .data = params.codes.raw()};
+  LinearState state = {.plan = plan,
+                       .algorithm = params.algorithm,
+                       .blob = pack_weight(layout, codes, plan.weight.group),
+                       .weight_scale = params.weight_scale,
+                       .mul_scale = params.mul_scale,
+                       .bias = params.bias,
+                       .isa = isa};
+  return std::make_shared<const LinearState>(std::move(state));
+}
+
+}  // namespace mezzotint

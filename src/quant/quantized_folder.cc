@@ -1,0 +1,250 @@
+#include "quant/quantized_folder.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace mezzotint {
+namespace {
+
+constexpr std::string_view kSmoothedSuffix = ".linear";
+constexpr std::string_view kAttentionSuffix = ".quant_type";
+// Parts of a layer that a later version serves; dropping them would change the result.
+constexpr std::array<std::string_view, 2> kUnservedParts = {"svd_lowrank_l1", "svd_lowrank_l2"};
+// Descriptor keys with string values that label no tensor.
+constexpr std::array<std::string_view, 4> kModelKeys = {"fa_quant_type", "kv_quant_type",
+                                                        "kv_cache_type", "reduce_quant_type"};
+
+std::string without_suffix(std::string_view text, std::string_view suffix) {
+  return std::string(text.substr(0, text.size() - suffix.size()));
+}
+
+// The layer and prefix that a name P belongs to: P = X.linear only when X.div.mul_scale exists.
+LayerEntry entry_of_prefix(std::string prefix, const WeightStore& weights) {
+  LayerEntry entry;
+  if (prefix.ends_with(kSmoothedSuffix)) {
+    std::string layer = without_suffix(prefix, kSmoothedSuffix);
+    if (weights.find(layer + ".div.mul_scale") != nullptr) {
+      entry.layer = std::move(layer);
+      entry.prefix = std::move(prefix);
+      return entry;
+    }
+  }
+  entry.layer = prefix;
+  const bool smoothed = weights.find(prefix + ".div.mul_scale") != nullptr;
+  entry.prefix = smoothed ? prefix + std::string(kSmoothedSuffix) : std::move(prefix);
+  return entry;
+}
+
+// What the descriptor says of one layer.
+struct Labels {
+  LayerEntry entry;
+  std::string first_key;
+  std::string first_label;
+  bool names_tensors = false;  // not only the layer as a whole
+};
+
+// Gathers the labels of tensors into layers.
+class Gatherer {
+ public:
+  explicit Gatherer(QuantizedFolder& folder) : folder_(folder) {}
+
+  void gather() {
+    for (const auto& [key, label] : folder_.descriptor.labels) take(key, label);
+    for (const std::string& layer : order_) finish(layers_.at(layer));
+  }
+
+ private:
+  void take(const std::string& key, const std::string& label) {
+    if (std::ranges::find(kModelKeys, key) != kModelKeys.end()) return;
+    if (is_float_label(label)) {
+      take_float(key);
+    } else if (key.ends_with(kAttentionSuffix)) {
+      take_attention(key, label);
+    } else {
+      take_algorithm(key, label);
+    }
+  }
+
+  void take_float(const std::string& key) {
+    float_keys_.insert(key);
+    if (!key.ends_with(".weight")) return;
+    const std::string layer = without_suffix(key, ".weight");
+    const auto reason = folder_.descriptor.facts.find(facts::kKeptPrefix + layer);
+    folder_.kept[layer] = reason == folder_.descriptor.facts.end() ? "label FLOAT" : reason->second;
+  }
+
+  void take_attention(const std::string& key, const std::string& label) {
+    ErrorDetails details = place(without_suffix(key, kAttentionSuffix), key);
+    details.expected = "float attention";
+    details.found = label;
+    details.fix = "export without attention quantization";
+    folder_.problems.emplace_back(ErrorCode::kUnsupported,
+                                  "quantized attention is not served by this version",
+                                  std::move(details));
+  }
+
+  void take_algorithm(const std::string& key, const std::string& label) {
+    const AlgorithmRow* row = find_algorithm(label);
+    if (row == nullptr || row->status != AlgorithmStatus::kServed) {
+      take_unserved(key, label);
+      return;
+    }
+    std::optional<std::string> prefix = prefix_of(key, *row);
+    const bool names_tensor = prefix.has_value();
+    if (!names_tensor && folder_.weights.find(key) != nullptr) {
+      ErrorDetails details = place(key, key);
+      details.expected = fmt::format("a tensor of a {} layer", row->name);
+      details.found = label;
+      details.fix = "label the tensor FLOAT, or export again";
+      folder_.problems.emplace_back(ErrorCode::kInput, "a label on a tensor it cannot describe",
+                                    std::move(details));
+      return;
+    }
+    LayerEntry entry = entry_of_prefix(prefix.value_or(key), folder_.weights);
+    entry.algorithm = row;
+    add(std::move(entry), key, label, names_tensor);
+  }
+
+  // P of the key P.suffix, by the longest suffix of the contract that fits.
+  static std::optional<std::string> prefix_of(const std::string& key, const AlgorithmRow& row) {
+    std::string_view best;
+    for (const ParamSpec& spec : row.contract->params) {
+      const std::string_view suffix = spec.suffix;
+      const bool fits = key.size() > suffix.size() + 1 && key.ends_with(suffix) &&
+                        key[key.size() - suffix.size() - 1] == '.';
+      if (fits && suffix.size() > best.size()) best = suffix;
+    }
+    if (best.empty()) return std::nullopt;
+    return key.substr(0, key.size() - best.size() - 1);
+  }
+
+  void add(LayerEntry entry, const std::string& key, const std::string& label, bool names_tensor) {
+    const auto [it, is_new] = layers_.try_emplace(entry.layer);
+    Labels& labels = it->second;
+    if (is_new) {
+      order_.push_back(entry.layer);
+      labels = {.entry = std::move(entry), .first_key = key, .first_label = label};
+    } else if (labels.entry.algorithm->canonical != entry.algorithm->canonical) {
+      contradiction(labels, key, label);
+    }
+    labels.names_tensors = labels.names_tensors || names_tensor;
+  }
+
+  // One error per layer, not per tensor.
+  void take_unserved(const std::string& key, const std::string& label) {
+    const std::string layer = key.substr(0, key.rfind('.'));
+    if (!unserved_.insert(layer).second) return;
+    try {
+      served_algorithm(label, place(layer, key));
+    } catch (const Error& error) {
+      folder_.problems.push_back(error);
+    }
+  }
+
+  void contradiction(const Labels& labels, const std::string& key, const std::string& label) {
+    ErrorDetails details = place(labels.entry.layer, key);
+    details.expected = fmt::format("{} as for {}", labels.first_label, labels.first_key);
+    details.found = label;
+    details.fix = "give all tensors of a layer one label";
+    folder_.problems.emplace_back(ErrorCode::kInput, "the labels of one layer contradict",
+                                  std::move(details));
+  }
+
+  // FLOAT on the layer or on its weight excludes the layer, as upstream does; but a layer whose
+  // other tensors carry an algorithm is a contradiction.
+  void finish(const Labels& labels) {
+    const LayerEntry& entry = labels.entry;
+    const std::string weight = entry.prefix + ".weight";
+    if (float_keys_.contains(entry.layer)) {
+      folder_.kept[entry.layer] = "label FLOAT";
+    } else if (!float_keys_.contains(weight)) {
+      folder_.layers.push_back(entry);
+    } else if (labels.names_tensors) {
+      contradiction(labels, weight, "FLOAT");
+    }
+  }
+
+  ErrorDetails place(std::string layer, std::string tensor) const {
+    return {.layer = std::move(layer),
+            .tensor = std::move(tensor),
+            .file = folder_.files.descriptor.string()};
+  }
+
+  QuantizedFolder& folder_;
+  std::map<std::string, Labels> layers_;
+  std::vector<std::string> order_;
+  std::set<std::string> float_keys_;
+  std::set<std::string> unserved_;
+};
+
+void check_run(const QuantizedFolder& folder) {
+  const auto weights = folder.weights.metadata().find("mezzotint_run");
+  const auto descriptor = folder.descriptor.facts.find(facts::kRun);
+  if (weights == folder.weights.metadata().end()) return;
+  if (descriptor == folder.descriptor.facts.end() || weights->second == descriptor->second) return;
+  throw Error(ErrorCode::kInput, "descriptor and weights come from two different runs",
+              {.file = folder.files.weights.string(),
+               .expected = fmt::format("run {}, as in {}", descriptor->second,
+                                       folder.files.descriptor.string()),
+               .found = "run " + weights->second,
+               .fix = "put the two files of one export together, or export again"});
+}
+
+LayerFile layer_file(const QuantizedFolder& folder, const LayerEntry& entry,
+                     const ExpectedLinear& expected) {
+  return {.layer = entry.layer,
+          .prefix = entry.prefix,
+          .file = folder.files.weights.string(),
+          .tensor = [&folder](const std::string& name) -> std::optional<Tensor> {
+            if (folder.weights.find(name) == nullptr) return std::nullopt;
+            return folder.weights.read(name);
+          },
+          .dims = expected.dims,
+          .bias = expected.bias};
+}
+
+}  // namespace
+
+QuantizedFolder open_quantized(const std::filesystem::path& path, std::optional<int> rank) {
+  QuantizedFiles files = find_quantized_files(path, rank);
+  Descriptor descriptor = read_descriptor(files.descriptor);
+  WeightStore weights = WeightStore::open(files.weights);
+  QuantizedFolder folder = {.files = std::move(files),
+                            .descriptor = std::move(descriptor),
+                            .weights = std::move(weights),
+                            .layers = {},
+                            .kept = {},
+                            .problems = {}};
+  check_run(folder);
+  Gatherer(folder).gather();
+  return folder;
+}
+
+void require_no_problems(const QuantizedFolder& folder) {
+  if (!folder.problems.empty()) throw folder.problems.front();
+}
+
+LinearParams read_layer(const QuantizedFolder& folder, const LayerEntry& entry,
+                        const ExpectedLinear& expected) {
+  const LayerFile file = layer_file(folder, entry, expected);
+  for (const std::string_view part : kUnservedParts) {
+    const std::string name = fmt::format("{}.{}", entry.layer, part);
+    if (folder.weights.find(name) == nullptr) continue;
+    throw Error(ErrorCode::kUnsupported, "low-rank branches are not served by this version",
+                layer_error(file, name, fmt::format("a plain {} layer", entry.algorithm->name),
+                            std::string(part), "export without SVD"));
+  }
+  return read_layer_params(*entry.algorithm, file);
+}
+
+void release_layer(const QuantizedFolder& folder, const LayerEntry& entry) {
+  for (const ParamSpec& spec : entry.algorithm->contract->params) {
+    folder.weights.release(tensor_name(spec, entry.layer, entry.prefix));
+  }
+}
+
+}  // namespace mezzotint
