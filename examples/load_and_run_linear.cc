@@ -1,7 +1,7 @@
 // Takes one layer of a float model, runs it, swaps in its quantized form and runs it again.
 //
 //   load_and_run_linear MODEL QUANTIZED LAYER
-//   load_and_run_linear demo/model build/demo/w8a8_dynamic proj_out
+//   load_and_run_linear demo build/demo/w8a8_dynamic proj_out
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
