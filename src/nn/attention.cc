@@ -1,0 +1,106 @@
+#include "mezzotint/attention.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "kernels/attention_op.h"
+#include "mezzotint/error.h"
+
+namespace mezzotint {
+namespace {
+
+[[noreturn]] void bad_call(const std::string& layer, std::string_view what, std::string expected,
+                           std::string found) {
+  throw Error(ErrorCode::kUsage, what,
+              {.layer = layer, .expected = std::move(expected), .found = std::move(found)});
+}
+
+void check_size(const std::string& layer, std::string_view what, int64_t expected, int64_t found) {
+  if (expected == found) return;
+  bad_call(layer, fmt::format("wrong {}", what), std::to_string(expected), std::to_string(found));
+}
+
+struct NamedView {
+  const char* name;
+  const HeadsView& view;
+  int64_t seq;
+  int64_t heads;
+};
+
+void check_view(const std::string& layer, const NamedView& operand, const HeadsView& q,
+                int64_t head_dim) {
+  const HeadsView& view = operand.view;
+  const auto size = [&](const char* what, int64_t expected, int64_t found) {
+    check_size(layer, fmt::format("{} of {}", what, operand.name), expected, found);
+  };
+  size("batch", q.batch, view.batch);
+  size("sequence length", operand.seq, view.seq);
+  size("number of heads", operand.heads, view.heads);
+  size("head_dim", head_dim, view.dim);
+  if (view.dtype != DType::kF32 && view.dtype != DType::kBF16) {
+    bad_call(layer, fmt::format("wrong dtype of {}", operand.name), "F32 or BF16",
+             std::string(dtype_name(view.dtype)));
+  }
+  if (view.dtype != q.dtype) {
+    bad_call(layer, fmt::format("wrong dtype of {}", operand.name),
+             fmt::format("{} like q", dtype_name(q.dtype)), std::string(dtype_name(view.dtype)));
+  }
+  const bool is_empty = view.batch == 0 || view.seq == 0 || view.heads == 0;
+  if (view.data == nullptr && !is_empty) {
+    bad_call(layer, fmt::format("{} has no data", operand.name), "a pointer", "null");
+  }
+}
+
+void check_kv_length(const std::string& layer, const AttentionCall& call, const HeadsView& q,
+                     const HeadsView& k) {
+  if (call.kv_length.empty()) return;
+  check_size(layer, "number of kv_length entries", q.batch,
+             static_cast<int64_t>(call.kv_length.size()));
+  for (const int64_t length : call.kv_length) {
+    if (length >= 0 && length <= k.seq) continue;
+    bad_call(layer, "kv_length out of range", fmt::format("0..{}", k.seq), std::to_string(length));
+  }
+}
+
+}  // namespace
+
+Attention::Attention(std::string name, AttentionShape shape)
+    : name_(std::move(name)), shape_(shape) {
+  if (shape_.kv_heads == 0) shape_.kv_heads = shape_.heads;
+  if (shape_.heads > 0 && shape_.head_dim > 0 && shape_.kv_heads > 0 &&
+      shape_.heads % shape_.kv_heads == 0) {
+    return;
+  }
+  throw Error(ErrorCode::kUsage, "an attention cannot have this shape",
+              {.layer = name_,
+               .expected = "heads >= 1, head_dim >= 1, kv_heads a divisor of heads",
+               .found = fmt::format("heads {}, kv_heads {}, head_dim {}", shape_.heads,
+                                    shape_.kv_heads, shape_.head_dim)});
+}
+
+void Attention::run(const HeadsView& q, const HeadsView& k, const HeadsView& v,
+                    const HeadsView& out, const AttentionCall& call, const ExecContext& ctx) const {
+  if (shape_.heads == 0) {
+    bad_call(name_, "the attention has no shape", "heads >= 1", "an empty attention");
+  }
+  if (q.batch < 0 || q.seq < 0 || k.seq < 0) {
+    bad_call(name_, "negative size", "0 or more",
+             fmt::format("batch {}, q.seq {}, k.seq {}", q.batch, q.seq, k.seq));
+  }
+  const int64_t d = shape_.head_dim;
+  check_view(name_, {"q", q, q.seq, shape_.heads}, q, d);
+  check_view(name_, {"k", k, k.seq, shape_.kv_heads}, q, d);
+  check_view(name_, {"v", v, k.seq, shape_.kv_heads}, q, d);
+  check_view(name_, {"out", out, q.seq, shape_.heads}, q, d);
+  check_kv_length(name_, call, q, k);
+  if (!std::isfinite(call.scale)) {
+    bad_call(name_, "the attention scale is not finite", "a finite number",
+             std::to_string(call.scale));
+  }
+  run_float_attention(q, k, v, out, call, active_isa(), ctx);
+}
+
+}  // namespace mezzotint
