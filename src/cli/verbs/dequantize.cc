@@ -12,6 +12,7 @@
 #include "cli/output_check.h"
 #include "cli/text.h"
 #include "cli/verbs/verb.h"
+#include "mezzotint/descriptor.h"
 #include "mezzotint/error.h"
 #include "mezzotint/quantize.h"
 
