@@ -59,7 +59,8 @@ int main(int argc, char** argv) try {
     std::fprintf(stderr, "usage: %s MODEL QUANTIZED LAYER\n", argv[0]);
     return 2;
   }
-  const mz::ExecContext ctx({.threads = 2});
+  // Errors only: quantize() below warns of every layer of the folder that we do not hold.
+  const mz::ExecContext ctx({.threads = 2, .log = {.level = mz::LogLevel::kError}});
   mz::Linear linear = load_float(argv[1], argv[3]);
 
   std::vector<float> x(static_cast<size_t>(kRows * linear.in_features()));
