@@ -26,6 +26,14 @@ if(MZ_SANITIZE)
   # Global, because the static and the shared library, and whoever links them, need the run time.
   add_link_options(-fsanitize=${MZ_SANITIZE})
 endif()
+if(MZ_SANITIZE STREQUAL "thread")
+  # src/base/thread_sanitizer.h: TBB's templates are half in these files and half in Debian's library.
+  target_compile_definitions(mz_flags INTERFACE MZ_THREAD_SANITIZER)
+  foreach(file IN ITEMS parallel_for thread_arena)
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/base/${file}.cc
+                                PROPERTIES COMPILE_OPTIONS -fno-sanitize=thread)
+  endforeach()
+endif()
 if(MZ_COVERAGE)
   target_compile_options(mz_flags INTERFACE --coverage -fprofile-update=atomic)
   add_link_options(--coverage)

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/thread_arena.h"
+#include "base/thread_sanitizer.h"
 
 namespace mezzotint {
 
@@ -25,15 +26,22 @@ void parallel_for(const ExecContext& ctx, int64_t n, int64_t grain,
     run_chunks(0, chunks);
     return;
   }
+  const char start = 0, end = 0;  // addresses that name the edges
+  release_edge(&start);
   ctx.arena().arena().execute([&] {
     // Isolated: a thread that waits for the chunks of an inner call takes no chunk of an outer one,
     // so what fn holds (a lock, scratch, the stack) cannot be entered twice.
     tbb::this_task_arena::isolate([&] {
       tbb::parallel_for(
           tbb::blocked_range<int64_t>(0, chunks),
-          [&](const tbb::blocked_range<int64_t>& range) { run_chunks(range.begin(), range.end()); });
+          [&](const tbb::blocked_range<int64_t>& range) {
+            acquire_edge(&start);
+            run_chunks(range.begin(), range.end());
+            release_edge(&end);
+          });
     });
   });
+  acquire_edge(&end);
 }
 
 }  // namespace mezzotint
