@@ -1,0 +1,70 @@
+// load_flux(): from a path to a model that runs.
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "mezzotint/descriptor.h"
+#include "mezzotint/error.h"
+#include "models/flux.h"
+
+namespace mezzotint {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kDescriptorStem = "quant_model_description";
+constexpr size_t kMaxListed = 8;
+
+bool is_descriptor_name(const fs::path& path) {
+  return path.extension() == ".json" && path.filename().string().starts_with(kDescriptorStem);
+}
+
+void refuse_empty_linears(const ModuleMap& modules, const fs::path& path) {
+  std::vector<std::string> empty;
+  for (const Linear* linear : modules.linears) {
+    if (!linear->state()) empty.push_back(linear->name());
+  }
+  if (empty.empty()) return;
+  const size_t count = empty.size();
+  empty.resize(std::min(count, kMaxListed));
+  throw Error(ErrorCode::kInput, "layers without weights",
+              {.layer = empty.front(),
+               .file = path.string(),
+               .expected = "a float weight or a quantized one for every layer",
+               .found = fmt::format("{} without: {}{}", count, fmt::join(empty, ", "),
+                                    count > kMaxListed ? ", ..." : "")});
+}
+
+}  // namespace
+
+bool is_quantized_path(const fs::path& path) {
+  if (!fs::is_directory(path)) return is_descriptor_name(path);
+  for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
+    if (is_descriptor_name(entry.path())) return true;
+  }
+  return false;
+}
+
+std::unique_ptr<FluxTransformer> load_flux(const fs::path& path, const ExecContext& ctx,
+                                           std::optional<int> rank, Report* report) {
+  if (!is_quantized_path(path)) {
+    const WeightStore store = WeightStore::open(path);
+    return FluxTransformer::load(store, read_flux_config(store.folder()));
+  }
+  const QuantizedFiles files = find_quantized_files(path, rank);
+  const WeightStore store = WeightStore::open(files.weights);
+  std::unique_ptr<FluxTransformer> model = FluxTransformer::load(
+      store, read_flux_config(files.descriptor.parent_path()), Missing::kLeaveEmpty);
+  const Report said = quantize(model->modules(), files.descriptor, {.rank = rank}, ctx);
+  refuse_empty_linears(model->modules(), files.descriptor);
+  if (report) *report = said;
+  return model;
+}
+
+}  // namespace mezzotint
