@@ -32,13 +32,12 @@ void parallel_for(const ExecContext& ctx, int64_t n, int64_t grain,
     // Isolated: a thread that waits for the chunks of an inner call takes no chunk of an outer one,
     // so what fn holds (a lock, scratch, the stack) cannot be entered twice.
     tbb::this_task_arena::isolate([&] {
-      tbb::parallel_for(
-          tbb::blocked_range<int64_t>(0, chunks),
-          [&](const tbb::blocked_range<int64_t>& range) {
-            acquire_edge(&start);
-            run_chunks(range.begin(), range.end());
-            release_edge(&end);
-          });
+      tbb::parallel_for(tbb::blocked_range<int64_t>(0, chunks),
+                        [&](const tbb::blocked_range<int64_t>& range) {
+                          acquire_edge(&start);
+                          run_chunks(range.begin(), range.end());
+                          release_edge(&end);
+                        });
     });
   });
   acquire_edge(&end);
