@@ -6,7 +6,9 @@
 //   store.release("proj_out.weight");                      // give the pages back
 //
 // WeightStore is read-only and thread-safe. Every malformed file is an Error(kInput) that names
-// the file and the tensor; opening never allocates more than the header justifies.
+// the file and the tensor; opening never allocates more than the header justifies. The files must
+// not shrink while the store or a tensor of it lives: touching a page behind the new end of a file
+// ends the process (SIGBUS).
 #pragma once
 
 #include <cstdint>
@@ -46,6 +48,8 @@ class MZ_API WeightStore {
   const std::filesystem::path& folder() const noexcept;      // where config.json would lie
   const std::map<std::string, std::string>& metadata() const noexcept;  // of the first file
   int64_t total_bytes() const noexcept;
+  // Remarks that are no errors: a file that anyone may write, a wrong total_size in the index.
+  const std::vector<std::string>& warnings() const noexcept;
 
   const TensorInfo* find(std::string_view name) const noexcept;  // nullptr when absent
   const TensorInfo& info(std::string_view name) const;           // throws, naming the nearest

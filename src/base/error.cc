@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "base/utf8.h"
+
 namespace mezzotint {
 namespace {
 
@@ -13,15 +15,20 @@ constexpr size_t kMaxDetailBytes = 1000;
 
 std::string printable(std::string_view text) {
   std::string out;
-  for (const char c : text.substr(0, kMaxDetailBytes)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
+  for (std::string_view rest = text; !rest.empty();) {
+    if (out.size() >= kMaxDetailBytes) return out + fmt::format("... ({} bytes)", text.size());
+    const CodePoint c = first_code_point(rest);
+    const bool control = c.value < 0x20 || (c.value >= 0x7f && c.value < 0xa0);
+    const size_t used = c.bytes == 0 ? 1 : c.bytes;
+    if (c.bytes != 0 && !control) {
+      out += rest.substr(0, used);
     } else {
-      out += c;
+      for (const char byte : rest.substr(0, used)) {
+        out += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
+      }
     }
+    rest.remove_prefix(used);
   }
-  if (text.size() > kMaxDetailBytes) out += fmt::format("... ({} bytes)", text.size());
   return out;
 }
 

@@ -1,0 +1,76 @@
+#include "format/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+
+#include "mezzotint/error.h"
+
+namespace mezzotint {
+namespace {
+
+// A read fault maps the pages around it as well ("fault-around", 64 KiB by default), so a range
+// has resident neighbours that nobody asked for; they go with it.
+constexpr int64_t kFaultAround = 64 * 1024;
+
+[[noreturn]] void fail(std::string_view what, const std::filesystem::path& path, int error) {
+  throw Error(ErrorCode::kInput, what,
+              {.file = path.string(),
+               .found = error == 0 ? "" : std::generic_category().message(error)});
+}
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  ~FileDescriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+}  // namespace
+
+std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  // O_NONBLOCK: opening a named pipe must not wait for its writer.
+  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (fd.get() < 0) fail("cannot open the file", path, errno);
+  struct stat status = {};
+  if (::fstat(fd.get(), &status) != 0) fail("cannot read the file's size", path, errno);
+  if (!S_ISREG(status.st_mode)) fail("this is not a regular file", path, 0);
+  if (status.st_size == 0) fail("the file is empty", path, 0);
+  const auto size = static_cast<size_t>(status.st_size);
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  if (data == MAP_FAILED) fail("cannot map the file", path, errno);
+  const bool world_writable = (status.st_mode & S_IWOTH) != 0;
+  return std::make_shared<const MappedFile>(static_cast<const std::byte*>(data), status.st_size,
+                                            world_writable);
+}
+
+MappedFile::MappedFile(const std::byte* data, int64_t size, bool world_writable) noexcept
+    : data_(data), size_(size), world_writable_(world_writable) {}
+
+MappedFile::~MappedFile() {
+  ::munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_));
+}
+
+void MappedFile::release(int64_t offset, int64_t bytes) const noexcept {
+  if (bytes <= 0) return;
+  const int64_t begin = offset / kFaultAround * kFaultAround;
+  const int64_t end =
+      std::min(size_, (offset + bytes + kFaultAround - 1) / kFaultAround * kFaultAround);
+  // Read-only private pages of a file hold nothing of ours, so dropping a neighbour's is harmless.
+  ::madvise(const_cast<std::byte*>(data_) + begin, static_cast<size_t>(end - begin),
+            MADV_DONTNEED);
+}
+
+}  // namespace mezzotint

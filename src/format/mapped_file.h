@@ -1,0 +1,40 @@
+// A file mapped for reading.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+
+namespace mezzotint {
+
+// Follows symbolic links. Unmapped when the last handle goes; thread-safe.
+class MappedFile {
+ public:
+  // Throws Error(kInput) when the file is missing, unreadable, empty or not a regular file.
+  static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+
+  MappedFile(const std::byte* data, int64_t size, bool world_writable) noexcept;
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::byte* data() const noexcept { return data_; }
+  int64_t size() const noexcept { return size_; }
+  bool world_writable() const noexcept { return world_writable_; }
+  std::span<const std::byte> bytes() const noexcept {
+    return {data_, static_cast<size_t>(size_)};
+  }
+
+  // Drops the resident pages of a range, and up to 60 KiB around it. The bytes stay readable: the
+  // next access fetches them again.
+  void release(int64_t offset, int64_t bytes) const noexcept;
+
+ private:
+  const std::byte* data_;
+  int64_t size_;
+  bool world_writable_;
+};
+
+}  // namespace mezzotint
