@@ -1,0 +1,59 @@
+#include "mezzotint/report.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace mezzotint {
+namespace {
+
+constexpr double kGigabyte = 1e9;
+constexpr double kMegabyte = 1e6;
+
+std::string bytes_text(int64_t bytes) {
+  const double size = static_cast<double>(bytes);
+  if (size >= kGigabyte) return fmt::format("{:.1f} GB", size / kGigabyte);
+  return fmt::format("{:.1f} MB", size / kMegabyte);
+}
+
+nlohmann::ordered_json row_json(const LayerReport& row) {
+  nlohmann::ordered_json json = {{"name", row.name},
+                                 {"algorithm", row.algorithm},
+                                 {"out_features", row.out_features},
+                                 {"in_features", row.in_features},
+                                 {"bytes_before", row.bytes_before},
+                                 {"bytes_after", row.bytes_after}};
+  if (!row.reason.empty()) json["reason"] = row.reason;
+  if (row.weight_sqnr_db != 0) json["weight_sqnr_db"] = row.weight_sqnr_db;
+  return json;
+}
+
+}  // namespace
+
+int64_t Report::quantized() const {
+  return std::ranges::count_if(layers, [](const LayerReport& row) { return row.reason.empty(); });
+}
+
+int64_t Report::kept() const { return static_cast<int64_t>(layers.size()) - quantized(); }
+
+std::string summary(const Report& report) {
+  return fmt::format("{} quantized, {} kept float, {} unmatched; {} -> {}", report.quantized(),
+                     report.kept(), report.unmatched.size(), bytes_text(report.bytes_before),
+                     bytes_text(report.bytes_after));
+}
+
+std::string to_json(const Report& report) {
+  nlohmann::ordered_json json = {{"quantized", report.quantized()},
+                                 {"kept", report.kept()},
+                                 {"bytes_before", report.bytes_before},
+                                 {"bytes_after", report.bytes_after},
+                                 {"layers", nlohmann::ordered_json::array()},
+                                 {"unmatched", report.unmatched},
+                                 {"notes", report.notes}};
+  for (const LayerReport& row : report.layers) json["layers"].push_back(row_json(row));
+  // Names come from files: bytes that are no UTF-8 are replaced, not thrown at.
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+}  // namespace mezzotint
