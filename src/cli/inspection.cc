@@ -167,7 +167,9 @@ std::vector<const TensorInfo*> layer_tensors(const QuantizedFolder& folder,
 
 void add_layers(const QuantizedFolder& folder, Inspection& result) {
   for (const LayerEntry& entry : folder.layers) {
-    LayerReport layer{.name = entry.layer, .algorithm = std::string(entry.algorithm->name)};
+    LayerReport layer;
+    layer.name = entry.layer;
+    layer.algorithm = entry.algorithm->name;
     for (const TensorInfo* tensor : layer_tensors(folder, entry)) {
       layer.bytes_after += tensor->bytes;
       if (!is_linear_weight(*tensor)) continue;
