@@ -25,7 +25,21 @@ file(STRINGS ${SOURCE_DIR}/include/mezzotint/version.h version REGEX "define MZ_
 string(REGEX MATCHALL "[0-9]+" version "${version}")
 list(JOIN version "." version)
 set(ENV{PKG_CONFIG_PATH} ${prefix}/${LIBDIR}/pkgconfig)
+set(ENV{LD_LIBRARY_PATH} ${prefix}/${LIBDIR}:$ENV{LD_LIBRARY_PATH})
 run(${configure} -D CMAKE_PREFIX_PATH=${prefix} -D WANTED_VERSION=${version})
 run(${CMAKE_COMMAND} --build ${WORK_DIR}/build)
-run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${prefix}/${LIBDIR} ${WORK_DIR}/build/consumer)
-run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${prefix}/${LIBDIR} ${prefix}/bin/mezzotint --version)
+run(${WORK_DIR}/build/consumer)
+run(${prefix}/bin/mezzotint --version)
+
+# The examples of the README, the way the README builds them.
+set(examples ${SOURCE_DIR}/examples)
+if(WAY STREQUAL "find_package")
+  run(${CMAKE_COMMAND} -G Ninja -S ${examples} -B ${WORK_DIR}/examples -D CMAKE_CXX_COMPILER=${CXX}
+      -D CMAKE_BUILD_TYPE=${BUILD_TYPE} -D CMAKE_PREFIX_PATH=${prefix})
+  run(${CMAKE_COMMAND} --build ${WORK_DIR}/examples)
+  run(${WORK_DIR}/examples/quantize_file ${SOURCE_DIR}/demo ${WORK_DIR}/quantized w8a8_dynamic proj_out=float)
+  run(${WORK_DIR}/examples/load_and_run_linear ${SOURCE_DIR}/demo ${WORK_DIR}/quantized
+      transformer_blocks.0.attn.to_q)
+else()
+  run(sh -c "${CXX} -O2 ${examples}/quantize_file.cc $(pkg-config --cflags --libs mezzotint) -o ${WORK_DIR}/quantize_file")
+endif()
