@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 namespace mezzotint {
 namespace {
@@ -14,10 +15,6 @@ constexpr std::string_view kSmoothedSuffix = ".linear";
 constexpr std::string_view kAttentionSuffix = ".quant_type";
 // Parts of a layer that a later version serves; dropping them would change the result.
 constexpr std::array<std::string_view, 2> kUnservedParts = {"svd_lowrank_l1", "svd_lowrank_l2"};
-// Descriptor keys with string values that label no tensor.
-constexpr std::array<std::string_view, 4> kModelKeys = {"fa_quant_type", "kv_quant_type",
-                                                        "kv_cache_type", "reduce_quant_type"};
-
 std::string without_suffix(std::string_view text, std::string_view suffix) {
   return std::string(text.substr(0, text.size() - suffix.size()));
 }
@@ -59,7 +56,6 @@ class Gatherer {
 
  private:
   void take(const std::string& key, const std::string& label) {
-    if (std::ranges::find(kModelKeys, key) != kModelKeys.end()) return;
     if (is_float_label(label)) {
       take_float(key);
     } else if (key.ends_with(kAttentionSuffix)) {
@@ -181,6 +177,21 @@ class Gatherer {
   std::set<std::string> unserved_;
 };
 
+// A value that is no string under the name of a tensor: upstream ignores it, we do not.
+void find_non_string_labels(QuantizedFolder& folder) {
+  const nlohmann::json others = nlohmann::json::parse(folder.descriptor.other_keys);
+  for (const auto& [key, value] : others.items()) {
+    if (folder.weights.find(key) == nullptr && !key.ends_with(".weight")) continue;
+    folder.problems.emplace_back(ErrorCode::kInput, "a label is not a string",
+                                 ErrorDetails{.layer = {},
+                                              .tensor = key,
+                                              .file = folder.files.descriptor.string(),
+                                              .expected = "the name of an algorithm, or FLOAT",
+                                              .found = value.type_name(),
+                                              .fix = {}});
+  }
+}
+
 void check_run(const QuantizedFolder& folder) {
   const auto weights = folder.weights.metadata().find("mezzotint_run");
   const auto descriptor = folder.descriptor.facts.find(facts::kRun);
@@ -221,6 +232,7 @@ QuantizedFolder open_quantized(const std::filesystem::path& path, std::optional<
                             .problems = {}};
   check_run(folder);
   Gatherer(folder).gather();
+  find_non_string_labels(folder);
   return folder;
 }
 

@@ -1,0 +1,181 @@
+// export_quantized(): a float file into a quantized folder, one layer at a time.
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "mezzotint/error.h"
+#include "mezzotint/quantize.h"
+#include "quant/effective_weight.h"
+#include "quant/export_plan.h"
+#include "quant/quantized_folder.h"
+#include "quant/staging_folder.h"
+
+namespace mezzotint {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kConfigName = "config.json";
+
+// Everything that the output depends on, and the state of the source files.
+std::string recipe_of(const WeightStore& source, const ExportPlan& plan,
+                      const ExportOptions& options) {
+  std::string recipe = fmt::format("shards {}\n", options.max_shard_bytes);
+  for (const fs::path& file : source.files()) {
+    std::error_code error;
+    const auto written = fs::last_write_time(file, error).time_since_epoch().count();
+    recipe += fmt::format("source {} {} {}\n", file.filename().string(), fs::file_size(file, error),
+                          written);
+  }
+  return recipe + descriptor_text(plan.descriptor);
+}
+
+std::map<std::string, std::string> metadata_of(const WeightStore& source) {
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, value] : source.metadata()) {
+    if (!key.starts_with("mezzotint")) metadata.emplace(key, value);
+  }
+  return metadata;
+}
+
+// The tensors of a layer as a reader will find them.
+LayerFile written_layer(const SelectedLayer& layer, const LayerTensors& tensors) {
+  return {.layer = layer.name,
+          .prefix = layer.name,
+          .file = "(being written)",
+          .tensor = [&tensors](const std::string& name) -> std::optional<Tensor> {
+            for (const NamedTensor& tensor : tensors) {
+              if (tensor.name == name) return tensor.tensor;
+            }
+            return std::nullopt;
+          },
+          .dims = {.n = layer.n, .k = layer.k},
+          .bias = layer.has_bias ? BiasRule::kRequired : BiasRule::kUnwanted};
+}
+
+class Exporter {
+ public:
+  Exporter(const WeightStore& source, const ExportOptions& options, ExportPlan plan,
+           const ExecContext& ctx)
+      : source_(source), options_(options), plan_(std::move(plan)), ctx_(ctx) {
+    for (LayerReport& row : plan_.report.layers) row_of_[row.name] = &row;
+  }
+
+  Report run(const fs::path& out) {
+    StagingFolder folder(out,
+                         {.rank = options_.rank,
+                          .existing = options_.overwrite ? Existing::kReplace : Existing::kRefuse,
+                          .leftover = options_.resume ? Leftover::kResume : Leftover::kDiscard,
+                          .recipe = recipe_of(source_, plan_, options_)});
+    if (folder.complete()) {
+      plan_.report.notes.emplace_back("resumed: every file was there, only moved into place");
+    } else {
+      make_files(folder);
+    }
+    folder.publish();
+    return std::move(plan_.report);
+  }
+
+ private:
+  void make_files(const StagingFolder& folder) {
+    WriterOptions writer_options = {.metadata = metadata_of(source_),
+                                    .max_shard_bytes = options_.max_shard_bytes,
+                                    .resume = folder.resumed()};
+    Writer writer(folder.partial() / weight_file_name(plan_.quant_type, options_.rank),
+                  plan_.tensors, writer_options);
+    for (const TensorInfo& tensor : source_.tensors()) {
+      write(tensor, writer);
+      source_.release(tensor.name);
+      bytes_done_ += tensor.bytes;
+    }
+    plan_.descriptor.facts[facts::kRun] = writer.finish();
+    copy_config(folder);
+    folder.write(descriptor_file_name(plan_.quant_type, options_.rank),
+                 descriptor_text(plan_.descriptor));
+    folder.mark_complete();
+    if (resumed_layers_ > 0) {
+      plan_.report.notes.push_back(fmt::format(
+          "resumed: {} layers were done before, their SQNR is not known", resumed_layers_));
+    }
+  }
+
+  void write(const TensorInfo& tensor, Writer& writer) {
+    const auto layer = plan_.quantized.find(tensor.name);
+    double sqnr_db = 0;
+    if (layer != plan_.quantized.end()) {
+      sqnr_db = write_layer(layer->second, writer);
+    } else if (!plan_.consumed.contains(tensor.name) && !writer.done(tensor.name)) {
+      writer.put(tensor.name, source_.read(tensor.name).buffer().bytes());
+    }
+    if (!options_.progress) return;
+    options_.progress({.layer = layer == plan_.quantized.end() ? tensor.name : layer->second.name,
+                       .bytes_done = bytes_done_ + tensor.bytes,
+                       .bytes_total = source_.total_bytes(),
+                       .weight_sqnr_db = sqnr_db});
+  }
+
+  bool is_done(const SelectedLayer& layer, const Writer& writer) const {
+    for (const PlannedTensor& planned :
+         plan_layer_tensors(*layer.algorithm, layer.name, {.n = layer.n, .k = layer.k},
+                            layer.has_bias ? HasBias::kYes : HasBias::kNo)) {
+      if (!writer.done(planned.tensor.name)) return false;
+    }
+    return true;
+  }
+
+  // Quantizes, reads back what is going to be written through the loader's own checks, writes.
+  double write_layer(const SelectedLayer& layer, Writer& writer) {
+    if (is_done(layer, writer)) {
+      ++resumed_layers_;
+      return 0;
+    }
+    FloatLayer floats = {
+        .name = layer.name, .weight = source_.read(layer.name + ".weight"), .bias = {}};
+    if (layer.has_bias) floats.bias = source_.read(layer.name + ".bias");
+    const LayerTensors tensors = write_layer_params(*layer.algorithm, floats, ctx_);
+    const LinearParams params = read_layer_params(*layer.algorithm, written_layer(layer, tensors));
+    LayerReport& row = *row_of_.at(layer.name);
+    row.weight_sqnr_db = weight_sqnr_db(floats.weight, params, ctx_);
+    for (const NamedTensor& tensor : tensors) writer.put(tensor.name, tensor.tensor);
+    return row.weight_sqnr_db;
+  }
+
+  void copy_config(const StagingFolder& folder) const {
+    std::ifstream config(source_.folder() / kConfigName, std::ios::binary);
+    if (!config) return;  // a bare file has none
+    const std::string text{std::istreambuf_iterator<char>(config), {}};
+    folder.write(kConfigName, text);
+  }
+
+  const WeightStore& source_;
+  const ExportOptions& options_;
+  ExportPlan plan_;
+  const ExecContext& ctx_;
+  std::map<std::string, LayerReport*> row_of_;
+  int64_t bytes_done_ = 0;
+  int64_t resumed_layers_ = 0;
+};
+
+void check_apart(const WeightStore& source, const fs::path& out) {
+  std::error_code error;
+  const fs::path folder = source.folder().empty() ? fs::path(".") : source.folder();
+  if (!fs::equivalent(folder, out, error) || error) return;
+  throw Error(ErrorCode::kUsage, "the output folder is the folder of the source",
+              {.file = out.string(), .fix = "choose another folder"});
+}
+
+}  // namespace
+
+Report export_quantized(const WeightStore& source, const fs::path& out,
+                        const ExportOptions& options, const ExecContext& ctx) {
+  ExportPlan plan = plan_export(source, options);
+  if (options.dry_run) return std::move(plan.report);
+  check_apart(source, out);
+  return Exporter(source, options, std::move(plan), ctx).run(out);
+}
+
+}  // namespace mezzotint

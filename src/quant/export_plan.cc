@@ -1,0 +1,189 @@
+#include "quant/export_plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "mezzotint/error.h"
+#include "mezzotint/version.h"
+#include "quant/quantized_folder.h"
+
+namespace mezzotint {
+namespace {
+
+int64_t bytes_of(const WeightStore& store, const std::string& tensor) {
+  const TensorInfo* info = store.find(tensor);
+  return info == nullptr ? 0 : info->bytes;
+}
+
+// The most frequent dtype, in the order of DType among equals.
+DType usual_dtype(const std::map<std::string, DType>& dtypes) {
+  std::map<DType, int64_t> counts;
+  for (const auto& [tensor, dtype] : dtypes) ++counts[dtype];
+  return std::ranges::max_element(counts, {}, [](const auto& entry) { return entry.second; })
+      ->first;
+}
+
+// One default and the exceptions, so that a model of one dtype costs one line.
+void add_dtype_facts(const std::map<std::string, DType>& dtypes, const char* default_key,
+                     Descriptor& descriptor) {
+  if (dtypes.empty()) return;
+  const DType usual = usual_dtype(dtypes);
+  descriptor.facts[default_key] = dtype_name(usual);
+  for (const auto& [tensor, dtype] : dtypes) {
+    if (dtype != usual) descriptor.facts[facts::kDtypePrefix + tensor] = dtype_name(dtype);
+  }
+}
+
+class Planner {
+ public:
+  Planner(const WeightStore& source, const ExportOptions& options)
+      : source_(source), options_(options) {}
+
+  ExportPlan plan() {
+    check_group_size();
+    const std::optional<Preset> preset = choose_preset(options_.preset, source_);
+    LayerSelection selection = select_layers(source_, options_, preset);
+    plan_.report.notes = std::move(selection.notes);
+    note_preset(preset);
+    for (SelectedLayer& layer : selection.layers) add_layer(std::move(layer));
+    if (plan_.quantized.empty()) nothing_to_quantize();
+    for (const TensorInfo& tensor : source_.tensors()) add_tensor(tensor);
+    check_names();
+    add_facts();
+    plan_.quant_type = usual_label();
+    plan_.descriptor.model_quant_type = plan_.quant_type;
+    plan_.report.bytes_before = source_.total_bytes();
+    for (const TensorPlan& tensor : plan_.tensors) {
+      plan_.report.bytes_after += byte_count(tensor.dtype, tensor.shape);
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  void check_group_size() const {
+    if (options_.group_size == 0) return;
+    throw Error(ErrorCode::kUnsupported, "no algorithm of this version has groups",
+                {.expected = "group size 0", .found = std::to_string(options_.group_size)});
+  }
+
+  void note_preset(const std::optional<Preset>& preset) {
+    if (preset) {
+      plan_.descriptor.facts[facts::kPreset] = preset->name;
+      plan_.report.notes.push_back(fmt::format("preset {} ({})", preset->name, preset->title));
+    } else if (options_.preset != "none") {
+      plan_.report.notes.emplace_back(
+          "no preset fits the tensor names: every 2-D weight is quantized, embeddings included, "
+          "unless --exclude or --rule names it");
+    }
+  }
+
+  void add_layer(SelectedLayer layer) {
+    const std::string weight = layer.name + ".weight";
+    const std::string bias = layer.name + ".bias";
+    const int64_t bytes =
+        bytes_of(source_, weight) + (layer.has_bias ? bytes_of(source_, bias) : 0);
+    LayerReport row = {.name = layer.name,
+                       .algorithm = "FLOAT",
+                       .reason = layer.reason,
+                       .out_features = layer.n,
+                       .in_features = layer.k,
+                       .bytes_before = bytes,
+                       .bytes_after = bytes};
+    if (layer.algorithm == nullptr) {
+      plan_.descriptor.facts[facts::kKeptPrefix + layer.name] = layer.reason;
+    } else {
+      row.algorithm = layer.algorithm->canonical;
+      row.bytes_after = 0;  // counted with the tensors
+      if (layer.has_bias) plan_.consumed.emplace(bias, layer.name);
+      plan_.quantized.emplace(weight, std::move(layer));
+    }
+    row_of_[row.name] = plan_.report.layers.size();
+    plan_.report.layers.push_back(std::move(row));
+  }
+
+  [[noreturn]] void nothing_to_quantize() const {
+    const size_t layers = plan_.report.layers.size();
+    throw Error(ErrorCode::kUsage, "nothing to quantize",
+                {.file = source_.files().front().string(),
+                 .expected = "a layer: a tensor NAME.weight, 2-D, of a float dtype, K >= 32",
+                 .found = layers == 0 ? "none" : fmt::format("{} layers, all kept float", layers),
+                 .fix = layers == 0 ? "is the file quantized already? mezzotint inspect"
+                                    : "name an algorithm with --algo or --rule"});
+  }
+
+  void add_tensor(const TensorInfo& tensor) {
+    const auto layer = plan_.quantized.find(tensor.name);
+    if (layer != plan_.quantized.end()) {
+      add_quantized(layer->second);
+    } else if (!plan_.consumed.contains(tensor.name)) {
+      add({.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape}, "FLOAT");
+    }
+  }
+
+  void add_quantized(const SelectedLayer& layer) {
+    LayerReport& row = plan_.report.layers[row_of_.at(layer.name)];
+    for (PlannedTensor& planned :
+         plan_layer_tensors(*layer.algorithm, layer.name, {.n = layer.n, .k = layer.k},
+                            layer.has_bias ? HasBias::kYes : HasBias::kNo)) {
+      row.bytes_after += byte_count(planned.tensor.dtype, planned.tensor.shape);
+      add(std::move(planned.tensor), planned.label);
+    }
+  }
+
+  void add(TensorPlan tensor, const std::string& label) {
+    plan_.descriptor.labels.emplace_back(tensor.name, label);
+    plan_.tensors.push_back(std::move(tensor));
+  }
+
+  void check_names() const {
+    std::vector<std::string_view> names;
+    for (const TensorPlan& tensor : plan_.tensors) names.push_back(tensor.name);
+    std::ranges::sort(names);
+    const auto twin = std::ranges::adjacent_find(names);
+    if (twin == names.end()) return;
+    throw Error(ErrorCode::kUsage, "a tensor of the source has a name that a quantized layer needs",
+                {.tensor = std::string(*twin),
+                 .file = source_.files().front().string(),
+                 .fix = "keep that layer float with --exclude"});
+  }
+
+  void add_facts() {
+    std::map<std::string, DType> weights;
+    std::map<std::string, DType> biases;
+    for (const auto& [weight, layer] : plan_.quantized) {
+      weights[weight] = source_.info(weight).dtype;
+      const std::string bias = layer.name + ".bias";
+      if (layer.has_bias) biases[bias] = source_.info(bias).dtype;
+    }
+    add_dtype_facts(weights, facts::kWeightDtype, plan_.descriptor);
+    add_dtype_facts(biases, facts::kBiasDtype, plan_.descriptor);
+    plan_.descriptor.facts[facts::kVersion] = version();
+  }
+
+  // The algorithm that was asked for if any layer has it, else the label of most layers; among
+  // equals the first of algorithms.inc.
+  std::string usual_label() const {
+    std::map<const AlgorithmRow*, int64_t> counts;  // rows of one array: ordered as in the table
+    for (const auto& [weight, layer] : plan_.quantized) ++counts[layer.algorithm];
+    const AlgorithmRow* asked = find_algorithm(options_.algorithm);
+    if (asked != nullptr && counts.contains(asked)) return std::string(asked->canonical);
+    return std::string(std::ranges::max_element(counts, {}, [](const auto& entry) {
+                         return entry.second;
+                       })->first->canonical);
+  }
+
+  const WeightStore& source_;
+  const ExportOptions& options_;
+  ExportPlan plan_;
+  std::map<std::string, size_t> row_of_;
+};
+
+}  // namespace
+
+ExportPlan plan_export(const WeightStore& source, const ExportOptions& options) {
+  return Planner(source, options).plan();
+}
+
+}  // namespace mezzotint
