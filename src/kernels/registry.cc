@@ -1,8 +1,10 @@
 #include "kernels/registry.h"
 
 #include "base/check.h"
+#include "kernels/blas/rows.h"
 #include "kernels/layouts.h"
 #include "kernels/reference/rows.h"
+#include "kernels/vector_rows.h"
 #include "mezzotint/error.h"
 
 namespace mezzotint {

@@ -1,0 +1,120 @@
+#include <cblas.h>
+
+#include <algorithm>
+#include <climits>
+
+#include "kernels/blas/rows.h"
+#include "kernels/float_ops.h"
+#include "numerics/float_type.h"
+
+namespace mezzotint::blas {
+namespace {
+
+// k of one conversion: [256][1024] floats are 1 MiB. Longer sums continue in y (beta = 1).
+constexpr int64_t kBlockK = 1024;
+constexpr int64_t kFloatBytes = sizeof(float);
+
+// A row-major f32 matrix that sgemm reads.
+struct Panel {
+  const float* data;
+  int64_t stride;
+};
+
+// Where a tile's f32 copies go.
+struct TileScratch {
+  float* x;
+  float* w;
+  float* y;
+};
+
+TileScratch split_scratch(const LinearTile& tile) {
+  auto* x = reinterpret_cast<float*>(tile.scratch);
+  float* w = x + kTileM * kBlockK;
+  return {x, w, w + kTileN * kBlockK};
+}
+
+// Rows [begin, end) and columns [k, k + depth) of x as floats: in place when they are floats.
+Panel widen_x(const LinearTile& tile, const FloatOps& ops, int64_t k, int64_t depth, float* out) {
+  if (tile.x_type == FloatType::kF32 && tile.x_stride >= tile.k) {
+    return {static_cast<const float*>(tile.x) + tile.m_begin * tile.x_stride + k, tile.x_stride};
+  }
+  for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
+    ops.widen(offset_floats(tile.x, tile.x_type, m * tile.x_stride + k), tile.x_type,
+              out + (m - tile.m_begin) * depth, depth);
+  }
+  return {out, depth};
+}
+
+Panel widen_w(const LinearTile& tile, const FloatOps& ops, int64_t k, int64_t depth, float* out) {
+  if (tile.w_element == Element::kF32) {
+    return {reinterpret_cast<const float*>(tile.w) + tile.n_begin * tile.k + k, tile.k};
+  }
+  const FloatType type = tile.w_element == Element::kBF16 ? FloatType::kBF16 : FloatType::kF16;
+  for (int64_t n = tile.n_begin; n < tile.n_end; ++n) {
+    const int64_t first = n * tile.k + k;
+    float* row = out + (n - tile.n_begin) * depth;
+    if (tile.w_element == Element::kInt8) {
+      ops.widen_int8(reinterpret_cast<const int8_t*>(tile.w) + first, row, depth);
+    } else {
+      ops.widen(offset_floats(tile.w, type, first), type, row, depth);
+    }
+  }
+  return {out, depth};
+}
+
+// y = x w^T, or y += x w^T when `beta` is 1.
+void multiply(const LinearTile& tile, Panel x, Panel w, int64_t depth, float beta, float* y,
+              int64_t y_stride) {
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(tile.m_end - tile.m_begin),
+              static_cast<int>(tile.n_end - tile.n_begin), static_cast<int>(depth), 1.0f, x.data,
+              static_cast<int>(x.stride), w.data, static_cast<int>(w.stride), beta, y,
+              static_cast<int>(y_stride));
+}
+
+void run_tile(const LinearTile& tile, const FloatOps& ops) {
+  const TileScratch scratch = split_scratch(tile);
+  const bool y_in_place = tile.y_type == FloatType::kF32;
+  float* y = y_in_place ? static_cast<float*>(tile.y) + tile.m_begin * tile.y_stride + tile.n_begin
+                        : scratch.y;
+  const int64_t y_stride = y_in_place ? tile.y_stride : kTileN;
+  const bool in_place =
+      tile.x_type == FloatType::kF32 && tile.w_element == Element::kF32 && tile.x_stride >= tile.k;
+  const int64_t block = in_place ? tile.k : kBlockK;
+  for (int64_t k = 0; k < tile.k; k += block) {
+    const int64_t depth = std::min(block, tile.k - k);
+    multiply(tile, widen_x(tile, ops, k, depth, scratch.x), widen_w(tile, ops, k, depth, scratch.w),
+             depth, k == 0 ? 0.0f : 1.0f, y, y_stride);
+  }
+  if (y_in_place && tile.w_scale == nullptr && tile.bias == nullptr) return;
+  for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
+    ops.scale_bias(y + (m - tile.m_begin) * y_stride,
+                   tile.w_scale == nullptr ? nullptr : tile.w_scale + tile.n_begin,
+                   tile.bias == nullptr ? nullptr : tile.bias + tile.n_begin,
+                   offset_floats(tile.y, tile.y_type, m * tile.y_stride + tile.n_begin),
+                   tile.y_type, tile.n_end - tile.n_begin);
+  }
+}
+
+}  // namespace
+
+// int8 codes are exact as floats; their scale stands behind the sum over k.
+template <Isa isa>
+void linear(const LinearTile& tile) noexcept {
+  run_tile(tile, float_ops(isa));
+}
+
+template void linear<Isa::kPortable>(const LinearTile&) noexcept;
+template void linear<Isa::kAvx2>(const LinearTile&) noexcept;
+template void linear<Isa::kAvx512>(const LinearTile&) noexcept;
+
+int64_t linear_scratch_bytes(int64_t) {
+  return ((kTileM + kTileN) * kBlockK + kTileM * kTileN) * kFloatBytes;
+}
+
+const char* declines_linear(int64_t m, int64_t n, int64_t k) noexcept {
+  constexpr int64_t kMaxStride = INT_MAX;
+  const bool fits = m <= kMaxStride && n <= kMaxStride && k <= kMaxStride;
+  return fits ? nullptr : "this OpenBLAS has 32-bit sizes";
+}
+
+}  // namespace mezzotint::blas

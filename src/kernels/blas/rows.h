@@ -1,0 +1,23 @@
+// Rows over OpenBLAS's sgemm, with conversions and epilogue of one ISA level. OpenBLAS chooses its
+// own instructions by what the processor offers: MEZZOTINT_ISA does not reach inside it.
+#pragma once
+
+#include <cstdint>
+
+#include "base/cpu_features.h"
+#include "kernels/ops.h"
+
+namespace mezzotint::blas {
+
+// One tile and its converted operands stay around a megabyte: the second-level cache.
+constexpr int64_t kTileM = 256;
+constexpr int64_t kTileN = 256;
+
+// kFloatRows and kInt8Rows, float x.
+template <Isa isa>
+void linear(const LinearTile& tile) noexcept;
+
+int64_t linear_scratch_bytes(int64_t k);
+const char* declines_linear(int64_t m, int64_t n, int64_t k) noexcept;
+
+}  // namespace mezzotint::blas

@@ -1,0 +1,155 @@
+// 16 floats as two ymm registers; see cpu/avx512/vec16.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define MZ_VEC [[gnu::always_inline]] inline
+
+namespace mezzotint::avx2 {
+
+struct Vec {
+  __m256 lo, hi;
+};
+
+MZ_VEC Vec splat(float a) { return {_mm256_set1_ps(a), _mm256_set1_ps(a)}; }
+MZ_VEC Vec load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+MZ_VEC void store(float* p, Vec a) {
+  _mm256_storeu_ps(p, a.lo);
+  _mm256_storeu_ps(p + 8, a.hi);
+}
+
+MZ_VEC Vec operator+(Vec a, Vec b) {
+  return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+MZ_VEC Vec operator-(Vec a, Vec b) {
+  return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+MZ_VEC Vec operator*(Vec a, Vec b) {
+  return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+MZ_VEC Vec operator/(Vec a, Vec b) {
+  return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
+}
+MZ_VEC Vec min_of(Vec a, Vec b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+MZ_VEC Vec max_of(Vec a, Vec b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+MZ_VEC Vec round_half_even(Vec a) {
+  return {_mm256_round_ps(a.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+          _mm256_round_ps(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+
+MZ_VEC __m256 max_magnitude(__m256 a, __m256 b) {
+  const __m256i mask = _mm256_set1_epi32(0x7fffffff);
+  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(a), mask),
+                                              _mm256_and_si256(_mm256_castps_si256(b), mask)));
+}
+MZ_VEC Vec max_magnitude(Vec a, Vec b) {
+  return {max_magnitude(a.lo, b.lo), max_magnitude(a.hi, b.hi)};
+}
+
+MZ_VEC __m256 power_of_two(__m256 n) {
+  const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
+}
+MZ_VEC Vec power_of_two(Vec n) { return {power_of_two(n.lo), power_of_two(n.hi)}; }
+
+MZ_VEC float sum_lanes(Vec a) {
+  const __m256 s8 = _mm256_add_ps(a.lo, a.hi);
+  const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+  return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+}
+
+MZ_VEC int32_t sum_integers(Vec a) {
+  const __m256i s8 = _mm256_add_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
+  const __m128i s4 = _mm_add_epi32(_mm256_castsi256_si128(s8), _mm256_extracti128_si256(s8, 1));
+  const __m128i s2 = _mm_add_epi32(s4, _mm_shuffle_epi32(s4, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(s2, _mm_shuffle_epi32(s2, 0xb1)));
+}
+
+MZ_VEC void cubic_in_double(__m128 x, double a, double b, __m128& hi, __m128& lo) {
+  const __m256d d = _mm256_cvtps_pd(x);
+  const __m256d inner =
+      _mm256_add_pd(_mm256_set1_pd(a), _mm256_mul_pd(_mm256_set1_pd(b), _mm256_mul_pd(d, d)));
+  const __m256d t = _mm256_mul_pd(d, inner);
+  hi = _mm256_cvtpd_ps(t);
+  lo = _mm256_cvtpd_ps(_mm256_sub_pd(t, _mm256_cvtps_pd(hi)));
+}
+MZ_VEC void cubic_in_double(__m256 x, double a, double b, __m256& hi, __m256& lo) {
+  __m128 hi0, lo0, hi1, lo1;
+  cubic_in_double(_mm256_castps256_ps128(x), a, b, hi0, lo0);
+  cubic_in_double(_mm256_extractf128_ps(x, 1), a, b, hi1, lo1);
+  hi = _mm256_insertf128_ps(_mm256_castps128_ps256(hi0), hi1, 1);
+  lo = _mm256_insertf128_ps(_mm256_castps128_ps256(lo0), lo1, 1);
+}
+MZ_VEC void cubic_in_double(Vec x, double a, double b, Vec& hi, Vec& lo) {
+  cubic_in_double(x.lo, a, b, hi.lo, lo.lo);
+  cubic_in_double(x.hi, a, b, hi.hi, lo.hi);
+}
+
+MZ_VEC Vec swap_pairs(Vec a) {
+  return {_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)};
+}
+MZ_VEC Vec load_doubled(const float* p) {
+  const __m256 c = _mm256_loadu_ps(p);
+  return {_mm256_permutevar8x32_ps(c, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)),
+          _mm256_permutevar8x32_ps(c, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7))};
+}
+MZ_VEC Vec negate_even(Vec a) {
+  const __m256 sign = _mm256_castsi256_ps(_mm256_set1_epi64x(0x80000000LL));
+  return {_mm256_xor_ps(a.lo, sign), _mm256_xor_ps(a.hi, sign)};
+}
+
+MZ_VEC Vec load_int8(const int8_t* p) {
+  const __m128i q = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q, 8)))};
+}
+
+// The low halves of 16 words of 32 bits; the words hold integers of [0, 65535].
+MZ_VEC __m256i pack_words(__m256i lo, __m256i hi) {
+  return _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, hi), 0xd8);
+}
+MZ_VEC void store_int8(int8_t* p, Vec a) {
+  const __m256i q16 = _mm256_permute4x64_epi64(
+      _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)), 0xd8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_packs_epi16(_mm256_castsi256_si128(q16), _mm256_extracti128_si256(q16, 1)));
+}
+
+MZ_VEC Vec load_bf16(const uint16_t* p) {
+  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  const __m256i lo = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(half));
+  const __m256i hi = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(half, 1));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
+}
+MZ_VEC __m256i bf16_words(__m256 a) {
+  const __m256i bits = _mm256_castps_si256(a);
+  const __m256i last = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)));
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x00400000));
+  const __m256 is_nan = _mm256_cmp_ps(a, a, _CMP_UNORD_Q);
+  const __m256 kept =
+      _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), is_nan);
+  return _mm256_srli_epi32(_mm256_castps_si256(kept), 16);
+}
+MZ_VEC void store_bf16(uint16_t* p, Vec a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      pack_words(bf16_words(a.lo), bf16_words(a.hi)));
+}
+
+MZ_VEC Vec load_f16(const uint16_t* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+}
+MZ_VEC void store_f16(uint16_t* p, Vec a) {
+  constexpr int kHalfEven = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.lo, kHalfEven));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(a.hi, kHalfEven));
+}
+
+}  // namespace mezzotint::avx2
+
+#undef MZ_VEC

@@ -1,0 +1,127 @@
+// 16 floats as one zmm register. The three vec16.h have the same functions, and every function the
+// same result to the last bit; float_ops.inl and quantize_rows.inl are written in them.
+#pragma once
+
+// g++ 12 warns about its own headers (PR 105593).
+#pragma GCC diagnostic push
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+
+#include <cstdint>
+
+#define MZ_VEC [[gnu::always_inline]] inline
+
+namespace mezzotint::avx512 {
+
+struct Vec {
+  __m512 v;
+};
+
+MZ_VEC Vec splat(float a) { return {_mm512_set1_ps(a)}; }
+MZ_VEC Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+MZ_VEC void store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
+
+MZ_VEC Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+MZ_VEC Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+MZ_VEC Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+MZ_VEC Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+// a < b ? a : b and a > b ? a : b: a NaN in b is kept.
+MZ_VEC Vec min_of(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+MZ_VEC Vec max_of(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+MZ_VEC Vec round_half_even(Vec a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+
+// |a| or |b|, whichever has the larger bit pattern: NaN > infinity > finite.
+MZ_VEC Vec max_magnitude(Vec a, Vec b) {
+  const __m512i mask = _mm512_set1_epi32(0x7fffffff);
+  return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a.v), mask),
+                                               _mm512_and_si512(_mm512_castps_si512(b.v), mask)))};
+}
+
+// 2^n for integral n of [-126, 127].
+MZ_VEC Vec power_of_two(Vec n) {
+  const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+}
+
+// Lane i with lane i + 8, then i + 4, i + 2, i + 1.
+MZ_VEC float sum_lanes(Vec a) {
+  const __m256 s8 = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+  return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+}
+
+// The sum of 16 integers that the lanes hold exactly.
+MZ_VEC int32_t sum_integers(Vec a) { return _mm512_reduce_add_epi32(_mm512_cvtps_epi32(a.v)); }
+
+// (hi, lo) = x * (a + b * x * x) in double: hi rounded to float, lo the rest.
+MZ_VEC void cubic_in_double(Vec x, double a, double b, Vec& hi, Vec& lo) {
+  const auto half = [&](__m256 x8, __m256& hi8, __m256& lo8) __attribute__((always_inline)) {
+    const __m512d d = _mm512_cvtps_pd(x8);
+    const __m512d inner =
+        _mm512_add_pd(_mm512_set1_pd(a), _mm512_mul_pd(_mm512_set1_pd(b), _mm512_mul_pd(d, d)));
+    const __m512d t = _mm512_mul_pd(d, inner);
+    hi8 = _mm512_cvtpd_ps(t);
+    lo8 = _mm512_cvtpd_ps(_mm512_sub_pd(t, _mm512_cvtps_pd(hi8)));
+  };
+  __m256 hi0, lo0, hi1, lo1;
+  half(_mm512_castps512_ps256(x.v), hi0, lo0);
+  half(_mm512_extractf32x8_ps(x.v, 1), hi1, lo1);
+  hi.v = _mm512_insertf32x8(_mm512_castps256_ps512(hi0), hi1, 1);
+  lo.v = _mm512_insertf32x8(_mm512_castps256_ps512(lo0), lo1, 1);
+}
+
+// (x0, x1), (x2, x3), ... -> (x1, x0), (x3, x2), ...
+MZ_VEC Vec swap_pairs(Vec a) { return {_mm512_permute_ps(a.v, 0xb1)}; }
+// c0 .. c7 -> c0, c0, c1, c1, ...
+MZ_VEC Vec load_doubled(const float* p) {
+  const __m512i lane = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  return {_mm512_permutexvar_ps(lane, _mm512_castps256_ps512(_mm256_loadu_ps(p)))};
+}
+// -a in even lanes.
+MZ_VEC Vec negate_even(Vec a) {
+  const __m512i sign = _mm512_set1_epi64(0x80000000LL);
+  return {_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(a.v), sign))};
+}
+
+MZ_VEC Vec load_int8(const int8_t* p) {
+  return {_mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+// Lanes are integers of [-128, 127].
+MZ_VEC void store_int8(int8_t* p, Vec a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+}
+
+MZ_VEC Vec load_bf16(const uint16_t* p) {
+  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16))};
+}
+// numerics/bf16.h, bf16_from_float.
+MZ_VEC void store_bf16(uint16_t* p, Vec a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512i last = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x00400000));
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+  const __m512i kept = _mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, is_nan, quiet), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(kept));
+}
+
+MZ_VEC Vec load_f16(const uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+MZ_VEC void store_f16(uint16_t* p, Vec a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+}  // namespace mezzotint::avx512
+
+#undef MZ_VEC

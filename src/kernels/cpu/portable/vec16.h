@@ -1,0 +1,127 @@
+// 16 floats as an array that compilers turn into what vectors they have; see cpu/avx512/vec16.h.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include "numerics/bf16.h"
+#include "numerics/f16.h"
+#include "numerics/rounding.h"
+
+#define MZ_VEC [[gnu::always_inline]] inline
+
+namespace mezzotint::portable {
+
+struct Vec {
+  float lane[16];
+};
+
+// result[i] = value(i)
+template <typename Value>
+MZ_VEC Vec lanes(const Value& value) {
+  Vec result;
+  for (int i = 0; i < 16; ++i) result.lane[i] = value(i);
+  return result;
+}
+
+MZ_VEC Vec splat(float a) {
+  return lanes([&](int) { return a; });
+}
+MZ_VEC Vec load(const float* p) {
+  return lanes([&](int i) { return p[i]; });
+}
+MZ_VEC void store(float* p, const Vec& a) {
+  for (int i = 0; i < 16; ++i) p[i] = a.lane[i];
+}
+
+MZ_VEC Vec operator+(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+MZ_VEC Vec operator-(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.lane[i] - b.lane[i]; });
+}
+MZ_VEC Vec operator*(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.lane[i] * b.lane[i]; });
+}
+MZ_VEC Vec operator/(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.lane[i] / b.lane[i]; });
+}
+MZ_VEC Vec min_of(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+MZ_VEC Vec max_of(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+MZ_VEC Vec round_half_even(const Vec& a) {
+  return lanes([&](int i) { return mezzotint::round_half_even(a.lane[i]); });
+}
+
+MZ_VEC Vec max_magnitude(const Vec& a, const Vec& b) {
+  return lanes([&](int i) {
+    const auto x = std::bit_cast<uint32_t>(absolute(a.lane[i]));
+    const auto y = std::bit_cast<uint32_t>(absolute(b.lane[i]));
+    return std::bit_cast<float>(x > y ? x : y);
+  });
+}
+
+MZ_VEC Vec power_of_two(const Vec& n) {
+  return lanes([&](int i) {
+    return std::bit_cast<float>(static_cast<uint32_t>(static_cast<int32_t>(n.lane[i]) + 127) << 23);
+  });
+}
+
+MZ_VEC float sum_lanes(Vec a) {
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) a.lane[i] += a.lane[i + width];
+  }
+  return a.lane[0];
+}
+
+MZ_VEC int32_t sum_integers(const Vec& a) {
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) sum += static_cast<int32_t>(a.lane[i]);
+  return sum;
+}
+
+MZ_VEC void cubic_in_double(const Vec& x, double a, double b, Vec& hi, Vec& lo) {
+  for (int i = 0; i < 16; ++i) {
+    const double d = x.lane[i];
+    const double t = d * (a + b * (d * d));
+    hi.lane[i] = static_cast<float>(t);
+    lo.lane[i] = static_cast<float>(t - static_cast<double>(hi.lane[i]));
+  }
+}
+
+MZ_VEC Vec swap_pairs(const Vec& a) {
+  return lanes([&](int i) { return a.lane[i ^ 1]; });
+}
+MZ_VEC Vec load_doubled(const float* p) {
+  return lanes([&](int i) { return p[i / 2]; });
+}
+MZ_VEC Vec negate_even(const Vec& a) {
+  return lanes([&](int i) { return i % 2 == 0 ? -a.lane[i] : a.lane[i]; });
+}
+
+MZ_VEC Vec load_int8(const int8_t* p) {
+  return lanes([&](int i) { return static_cast<float>(p[i]); });
+}
+MZ_VEC void store_int8(int8_t* p, const Vec& a) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(a.lane[i]);
+}
+
+MZ_VEC Vec load_bf16(const uint16_t* p) {
+  return lanes([&](int i) { return bf16_to_float(p[i]); });
+}
+MZ_VEC void store_bf16(uint16_t* p, const Vec& a) {
+  for (int i = 0; i < 16; ++i) p[i] = bf16_from_float(a.lane[i]);
+}
+MZ_VEC Vec load_f16(const uint16_t* p) {
+  return lanes([&](int i) { return f16_to_float(p[i]); });
+}
+MZ_VEC void store_f16(uint16_t* p, const Vec& a) {
+  for (int i = 0; i < 16; ++i) p[i] = f16_from_float(a.lane[i]);
+}
+
+}  // namespace mezzotint::portable
+
+#undef MZ_VEC

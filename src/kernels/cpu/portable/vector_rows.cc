@@ -1,0 +1,7 @@
+#include "kernels/vector_rows.h"
+
+#include "kernels/cpu/portable/vec16.h"
+
+#define MZ_ISA portable
+#include "kernels/float_ops.inl"
+#include "kernels/quantize_rows.inl"

@@ -1,0 +1,190 @@
+// The table of float_ops.h for one ISA. Included after that ISA's vec16.h, with MZ_ISA naming its
+// namespace. Everything but the table has internal linkage.
+
+#include <cstdint>
+
+#include "kernels/float_ops.h"
+#include "kernels/vec16_blocks.inl"
+
+namespace mezzotint::MZ_ISA {
+namespace {
+
+// e^(x + lo) with |lo| <= 2^-20: Cephes expf (Moshier, 1992). x = n ln 2 + r, |r| <= 0.35; ln 2 in
+// two parts, of which the first has 9 bits, so that n * kLn2Hi is exact. Below 1.5 ulp; underflows
+// gradually, overflows to infinity, keeps NaN.
+inline Vec exp_of(Vec x, Vec lo) {
+  constexpr float kLowest = -104.0f;  // e^-104 < 2^-150 rounds to 0
+  constexpr float kHighest = 89.0f;   // e^89 > the largest float
+  constexpr float kLog2E = 1.44269504088896341f;
+  constexpr float kLn2Hi = 0.693359375f;
+  constexpr float kLn2Lo = -2.12194440e-4f;
+  const Vec t = min_of(splat(kHighest), max_of(splat(kLowest), x));
+  const Vec n = round_half_even(t * splat(kLog2E));
+  const Vec r = t - n * splat(kLn2Hi) - n * splat(kLn2Lo) + lo;
+  Vec p = splat(1.9875691500e-4f);
+  p = p * r + splat(1.3981999507e-3f);
+  p = p * r + splat(8.3334519073e-3f);
+  p = p * r + splat(4.1665795894e-2f);
+  p = p * r + splat(1.6666665459e-1f);
+  p = p * r + splat(5.0000001201e-1f);
+  p = p * (r * r) + r + splat(1.0f);
+  // 2^n in two steps, because n reaches from -150 to 128.
+  const Vec half = round_half_even(n * splat(0.5f));
+  return p * power_of_two(half) * power_of_two(n - half);
+}
+
+inline Vec negative(Vec x) { return splat(-0.0f) - x; }
+
+void silu(const float* x, float* y, int64_t n) noexcept {
+  for_each_block(n, [&](int64_t i, auto part) {
+    const Vec v = load_lanes(part, x + i, 0.0f);
+    store_lanes(part, y + i, v / (splat(1.0f) + exp_of(negative(v), splat(0.0f))));
+  });
+}
+
+// 0.5 x (1 + tanh(u)) = x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3). 2u in double: an error
+// of one float ulp in 2u = 17 would be 17 ulp in e^-2u.
+void gelu_tanh(const float* x, float* y, int64_t n) noexcept {
+  constexpr double kLinear = -1.5957691216057308;  // -2 sqrt(2/pi)
+  constexpr double kCubic = kLinear * 0.044715;
+  for_each_block(n, [&](int64_t i, auto part) {
+    const Vec v = load_lanes(part, x + i, 0.0f);
+    // Beyond 32 the result is x or -0; the limit keeps 2u finite.
+    const Vec limited = min_of(splat(32.0f), max_of(splat(-32.0f), v));
+    Vec hi, lo;
+    cubic_in_double(limited, kLinear, kCubic, hi, lo);
+    store_lanes(part, y + i, v / (splat(1.0f) + exp_of(hi, lo)));
+  });
+}
+
+float sum_of(const float* x, int64_t n) {
+  Vec sum = splat(0.0f);
+  for_each_block(n, [&](int64_t i, auto part) { sum = sum + load_lanes(part, x + i, 0.0f); });
+  return sum_lanes(sum);
+}
+
+// Sum of (x - center)^2.
+float square_sum_of(const float* x, float center, int64_t n) {
+  Vec sum = splat(0.0f);
+  for_each_block(n, [&](int64_t i, auto part) {
+    const Vec d = load_lanes(part, x + i, center) - splat(center);
+    sum = sum + d * d;
+  });
+  return sum_lanes(sum);
+}
+
+void layer_norm_modulate(const float* x, const float* scale, const float* shift, float eps,
+                         float* y, int64_t n) noexcept {
+  const auto count = static_cast<float>(n);
+  const float mean = sum_of(x, n) / count;
+  const float variance = square_sum_of(x, mean, n) / count;
+  const float reciprocal = 1.0f / __builtin_sqrtf(variance + eps);
+  for_each_block(n, [&](int64_t i, auto part) {
+    const Vec normal = (load_lanes(part, x + i, 0.0f) - splat(mean)) * splat(reciprocal);
+    const Vec gain = splat(1.0f) + load_lanes(part, scale + i, 0.0f);
+    store_lanes(part, y + i, normal * gain + load_lanes(part, shift + i, 0.0f));
+  });
+}
+
+void rms_norm(const float* x, const float* weight, float eps, float* y, int64_t n) noexcept {
+  const float mean_square = square_sum_of(x, 0.0f, n) / static_cast<float>(n);
+  const float reciprocal = 1.0f / __builtin_sqrtf(mean_square + eps);
+  for_each_block(n, [&](int64_t i, auto part) {
+    store_lanes(
+        part, y + i,
+        load_lanes(part, x + i, 0.0f) * splat(reciprocal) * load_lanes(part, weight + i, 0.0f));
+  });
+}
+
+void rotate_pairs(const float* x, const float* cos, const float* sin, float* y,
+                  int64_t n) noexcept {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const Vec v = load(x + i);
+    const Vec turned = negate_even(swap_pairs(v) * load_doubled(sin + i / 2));
+    store(y + i, v * load_doubled(cos + i / 2) + turned);
+  }
+  for (; i < n; i += 2) {
+    const float x0 = x[i], x1 = x[i + 1], c = cos[i / 2], s = sin[i / 2];
+    y[i] = x0 * c - x1 * s;
+    y[i + 1] = x1 * c + x0 * s;
+  }
+}
+
+void add_scaled(const float* x, const float* gate, float* y, int64_t n) noexcept {
+  for_each_block(n, [&](int64_t i, auto part) {
+    const Vec product = load_lanes(part, gate + i, 0.0f) * load_lanes(part, x + i, 0.0f);
+    store_lanes(part, y + i, load_lanes(part, y + i, 0.0f) + product);
+  });
+}
+
+void widen(const void* x, FloatType x_type, float* y, int64_t n) noexcept {
+  with_float_type(x_type, [&](auto type) {
+    for_each_block(
+        n, [&](int64_t i, auto part) { store_lanes(part, y + i, load_as(type, part, x, i)); });
+  });
+}
+
+void narrow(const float* x, void* y, FloatType y_type, int64_t n) noexcept {
+  with_float_type(y_type, [&](auto type) {
+    for_each_block(n, [&](int64_t i, auto part) {
+      store_as(type, part, y, i, load_lanes(part, x + i, 0.0f));
+    });
+  });
+}
+
+void widen_int8(const int8_t* q, float* y, int64_t n) noexcept {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(y + i, load_int8(q + i));
+  for (; i < n; ++i) y[i] = static_cast<float>(q[i]);
+}
+
+void scale_bias(const float* acc, const float* scale, const float* bias, void* y, FloatType y_type,
+                int64_t n) noexcept {
+  with_float_type(y_type, [&](auto type) {
+    for_each_block(n, [&](int64_t i, auto part) {
+      Vec v = load_lanes(part, acc + i, 0.0f);
+      if (scale != nullptr) v = v * load_lanes(part, scale + i, 0.0f);
+      if (bias != nullptr) v = v + load_lanes(part, bias + i, 0.0f);
+      store_as(type, part, y, i, v);
+    });
+  });
+}
+
+float max_of_run(const float* x, int64_t n) noexcept {
+  constexpr float kMinusInfinity = -__builtin_inff();
+  Vec largest = splat(kMinusInfinity);
+  for_each_block(n, [&](int64_t i, auto part) {
+    largest = max_of(largest, load_lanes(part, x + i, kMinusInfinity));
+  });
+  float lanes[16];
+  store(lanes, largest);
+  float result = kMinusInfinity;
+  for (float lane : lanes) result = result > lane ? result : lane;
+  return result;
+}
+
+float exp_sum(float* x, float scale, float shift, int64_t n) noexcept {
+  Vec sum = splat(0.0f);
+  for_each_block(n, [&](int64_t i, auto part) {
+    const Vec t = load_lanes(part, x + i, 0.0f) * splat(scale) - splat(shift);
+    const Vec e = exp_of(t, splat(0.0f));
+    store_lanes(part, x + i, e);
+    sum = sum + zero_rest(part, e);
+  });
+  return sum_lanes(sum);
+}
+
+void multiply(float factor, float* y, int64_t n) noexcept {
+  for_each_block(n, [&](int64_t i, auto part) {
+    store_lanes(part, y + i, load_lanes(part, y + i, 0.0f) * splat(factor));
+  });
+}
+
+}  // namespace
+
+constinit const FloatOps kFloatOps = {
+    silu,   gelu_tanh,  layer_norm_modulate, rms_norm,   rotate_pairs, add_scaled, widen,
+    narrow, widen_int8, scale_bias,          max_of_run, exp_sum,      multiply};
+
+}  // namespace mezzotint::MZ_ISA

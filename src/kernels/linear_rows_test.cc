@@ -1,0 +1,319 @@
+// Every row of kernels.inc against the reference row of its layout and form of x.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/layouts.h"
+#include "kernels/linear_driver.h"
+#include "kernels/test_data.h"
+
+namespace mezzotint {
+namespace {
+
+using testing_data::as_type;
+using testing_data::codes;
+using testing_data::floats;
+using testing_data::linear_row;
+
+struct Size {
+  int64_t m, n, k;
+};
+
+// Tails around every tile edge of every row: 14 and 112 rows, panels of 32, steps of 4, 16 and 64.
+constexpr Size kSizes[] = {
+    {1, 1, 1},     {1, 31, 33},    {2, 2, 2},      {3, 33, 17},   {4, 64, 127},   {5, 15, 63},
+    {14, 32, 64},  {15, 65, 65},   {16, 127, 15},  {17, 16, 16},  {29, 17, 129},  {31, 129, 31},
+    {33, 63, 128}, {63, 31, 1023}, {113, 33, 257}, {129, 257, 3}, {257, 1, 1040}, {1, 520, 1100},
+};
+
+struct Problem {
+  Size size;
+  FloatType type;
+  Element element;
+  std::vector<float> x_floats;
+  std::vector<std::byte> x;
+  std::vector<int8_t> xq;
+  std::vector<float> x_scale;
+  std::vector<int32_t> x_sum;
+  Buffer blob;
+  std::vector<float> w_scale;
+  std::vector<float> bias;
+  std::vector<float> w_floats;  // as the layout holds them
+  int64_t x_stride = 0;
+};
+
+constexpr int64_t kXPadding = 3;  // columns behind x and y that no kernel may touch
+constexpr int64_t kYPadding = 5;
+
+FloatType type_of(Element element) {
+  if (element == Element::kBF16) return FloatType::kBF16;
+  return element == Element::kF16 ? FloatType::kF16 : FloatType::kF32;
+}
+
+void make_activations(Problem& p, ActivationForm form, uint32_t seed) {
+  p.x_stride = p.size.k + kXPadding;
+  p.x_floats = floats(p.size.m * p.x_stride, seed);
+  const auto row = [&](int64_t m) { return p.x_floats.begin() + m * p.x_stride; };
+  if (p.size.m > 2) std::fill_n(row(1), p.size.k, 0.0f);
+  if (p.size.m > 3) *row(2) = std::numeric_limits<float>::infinity();
+  if (p.size.m > 4) *row(3) = std::numeric_limits<float>::quiet_NaN();
+  p.x = as_type(p.x_floats, p.type);
+  if (form == ActivationForm::kFloat) return;
+  const int64_t stride = padded_k(p.size.k);
+  p.xq.resize(static_cast<size_t>(p.size.m * stride));
+  p.x_scale.resize(static_cast<size_t>(p.size.m));
+  p.x_sum.resize(static_cast<size_t>(p.size.m));
+  run_quantize_rows(*testing_data::quantize_rows_row("quantize_rows/reference"),
+                    {.x = p.x.data(),
+                     .x_type = p.type,
+                     .x_stride = p.x_stride,
+                     .k = p.size.k,
+                     .q = p.xq.data(),
+                     .q_stride = stride,
+                     .scale = p.x_scale.data(),
+                     .sum = p.x_sum.data()},
+                    p.size.m, ExecContext({.threads = 1}));
+}
+
+void make_weights(Problem& p, LayoutId layout, uint32_t seed) {
+  const int64_t count = p.size.n * p.size.k;
+  WeightCodes w{p.element, p.size.n, p.size.k, nullptr};
+  std::vector<int8_t> q;
+  std::vector<std::byte> values;
+  if (p.element == Element::kInt8) {
+    q = codes(count, seed);
+    w.data = reinterpret_cast<const std::byte*>(q.data());
+    p.w_floats.assign(q.begin(), q.end());
+    p.w_scale = floats(p.size.n, seed + 1);
+  } else {
+    p.w_floats = floats(count, seed);
+    values = as_type(p.w_floats, type_of(p.element));
+    for (int64_t i = 0; i < count; ++i) {
+      p.w_floats[static_cast<size_t>(i)] = load_float(values.data(), type_of(p.element), i);
+    }
+    w.data = values.data();
+  }
+  p.blob = pack_weight(layout_row(layout), w, 0);
+}
+
+Problem make_problem(const LinearKernel& row, Size size, FloatType type, Element element,
+                     bool has_bias) {
+  Problem p{};
+  p.size = size;
+  p.type = type;
+  p.element = element;
+  make_activations(p, row.activation, 11);
+  make_weights(p, row.layout, 22);
+  if (has_bias) p.bias = floats(size.n, 33);
+  return p;
+}
+
+constexpr std::byte kUntouched{0x5a};
+
+struct Output {
+  std::vector<std::byte> bytes;
+  FloatType type;
+  int64_t stride;
+  float at(int64_t m, int64_t n) const { return load_float(bytes.data(), type, m * stride + n); }
+};
+
+// y of `type`, in a frame of untouched columns.
+Output run(const LinearKernel& row, const Problem& p, FloatType y_type, int threads = 1) {
+  const int64_t stride = p.size.n + kYPadding;
+  Output y{std::vector<std::byte>(static_cast<size_t>(p.size.m * stride * float_size(y_type)),
+                                  kUntouched),
+           y_type, stride};
+  const auto pointer = [](const auto& v) { return v.empty() ? nullptr : v.data(); };
+  const LinearTile call{.x = p.x.data(),
+                        .x_type = p.type,
+                        .x_stride = p.x_stride,
+                        .xq = pointer(p.xq),
+                        .xq_stride = padded_k(p.size.k),
+                        .x_scale = pointer(p.x_scale),
+                        .x_sum = pointer(p.x_sum),
+                        .w = packed_payload(p.blob),
+                        .w_element = p.element,
+                        .w_scale = pointer(p.w_scale),
+                        .bias = pointer(p.bias),
+                        .m = p.size.m,
+                        .n = p.size.n,
+                        .k = p.size.k,
+                        .y = y.bytes.data(),
+                        .y_type = y_type,
+                        .y_stride = stride};
+  run_linear(row, call, ExecContext({.threads = threads}));
+  return y;
+}
+
+bool frame_untouched(const Output& y, Size size) {
+  const int64_t bytes = float_size(y.type);
+  for (int64_t m = 0; m < size.m; ++m) {
+    for (int64_t i = (m * y.stride + size.n) * bytes; i < (m + 1) * y.stride * bytes; ++i) {
+      if (y.bytes[static_cast<size_t>(i)] != kUntouched) return false;
+    }
+  }
+  return true;
+}
+
+// Sum over k of |x w|, the scale of the error of a float sum.
+double absolute_sum(const Problem& p, int64_t m, int64_t n) {
+  double sum = 0;
+  for (int64_t k = 0; k < p.size.k; ++k) {
+    sum += std::fabs(static_cast<double>(load_float(p.x.data(), p.type, m * p.x_stride + k)) *
+                     p.w_floats[static_cast<size_t>(n * p.size.k + k)]);
+  }
+  return p.w_scale.empty() ? sum : sum * std::fabs(p.w_scale[static_cast<size_t>(n)]);
+}
+
+// Each of k products and sums rounds once (relative 2^-24 of the running sum of magnitudes), the
+// scale and the bias once more; the output rounds by half an ulp of its type on both
+// sides (relative 2^-8 bf16, 2^-11 binary16). Products below the
+// normal range lose at most 2^-150 each.
+double bound(const Problem& p, int64_t m, int64_t n, double reference, FloatType y_type) {
+  const double eps = std::ldexp(1.0, -24);
+  const double bias = p.bias.empty() ? 0 : std::fabs(p.bias[static_cast<size_t>(n)]);
+  const auto k = static_cast<double>(p.size.k);
+  const double scale = p.w_scale.empty() ? 1 : std::fabs(p.w_scale[static_cast<size_t>(n)]) + 1;
+  const double sum =
+      (k + 3) * eps * (absolute_sum(p, m, n) + bias) + k * scale * std::ldexp(1.0, -149);
+  switch (y_type) {
+    case FloatType::kF32:
+      return sum;
+    case FloatType::kBF16:
+      return sum * 1.01 + std::ldexp(std::fabs(reference), -7) + std::ldexp(1.0, -133);
+    case FloatType::kF16:
+      return sum * 1.01 + std::ldexp(std::fabs(reference), -10) + std::ldexp(1.0, -24);
+  }
+  return 0;
+}
+
+// The first output that differs by more than it may; nothing when all agree.
+std::optional<std::string> difference(const Problem& p, ActivationForm form, const Output& y,
+                                      const Output& reference) {
+  for (int64_t m = 0; m < p.size.m; ++m) {
+    for (int64_t n = 0; n < p.size.n; ++n) {
+      const float got = y.at(m, n), want = reference.at(m, n);
+      if (std::isnan(want) && std::isnan(got)) continue;
+      const bool same_bits = std::bit_cast<uint32_t>(got) == std::bit_cast<uint32_t>(want);
+      if (same_bits) continue;
+      const bool exact = form == ActivationForm::kInt8Rows || !std::isfinite(want);
+      if (!exact && std::fabs(static_cast<double>(got) - want) <= bound(p, m, n, want, y.type)) {
+        continue;
+      }
+      return "y[" + std::to_string(m) + "," + std::to_string(n) + "] = " + std::to_string(got) +
+             ", reference " + std::to_string(want);
+    }
+  }
+  return std::nullopt;
+}
+
+const LinearKernel& reference_of(const LinearKernel& row) {
+  for (const LinearKernel& other : linear_kernels()) {
+    if (is_reference(other) && other.layout == row.layout && other.activation == row.activation) {
+      return other;
+    }
+  }
+  throw std::logic_error("no reference row");
+}
+
+std::vector<Element> elements_of(const LinearKernel& row) {
+  if (row.layout != LayoutId::kFloatRows) return {Element::kInt8};
+  return {Element::kF32, Element::kBF16, Element::kF16};
+}
+
+class LinearRows : public testing::TestWithParam<const LinearKernel*> {
+ protected:
+  void SetUp() override {
+    if (row().isa > active_isa()) {
+      GTEST_SKIP() << row().name << " needs " << isa_name(row().isa);
+    }
+  }
+  const LinearKernel& row() const { return *GetParam(); }
+};
+
+TEST_P(LinearRows, AgreesWithTheReferenceOnEveryTail) {
+  for (const Size& size : kSizes) {
+    if (row().declines != nullptr && row().declines(size.m, size.n, size.k) != nullptr) continue;
+    for (Element element : elements_of(row())) {
+      for (FloatType type : {FloatType::kF32, FloatType::kBF16, FloatType::kF16}) {
+        SCOPED_TRACE(testing::Message()
+                     << size.m << "x" << size.n << "x" << size.k << " element "
+                     << static_cast<int>(element) << " type " << static_cast<int>(type));
+        const bool has_bias = size.m % 2 == 1;
+        const Problem p = make_problem(row(), size, type, element, has_bias);
+        const Output y = run(row(), p, type);
+        const Output reference = run(reference_of(row()), p, type);
+        EXPECT_EQ(difference(p, row().activation, y, reference), std::nullopt);
+        EXPECT_TRUE(frame_untouched(y, size));
+      }
+    }
+  }
+}
+
+TEST_P(LinearRows, GivesTheSameBitsForAnyNumberOfThreads) {
+  const Problem p =
+      make_problem(row(), {131, 300, 100}, FloatType::kF32, elements_of(row())[0], true);
+  const Output one = run(row(), p, FloatType::kF32, 1);
+  for (int threads : {2, 7}) {
+    EXPECT_EQ(run(row(), p, FloatType::kF32, threads).bytes, one.bytes) << threads;
+  }
+}
+
+TEST_P(LinearRows, ComparisonSeesOneCorruptedWeight) {
+  for (FloatType type : {FloatType::kF32, FloatType::kBF16, FloatType::kF16}) {
+    Problem p = make_problem(row(), {5, 33, 129}, type, elements_of(row())[0], false);
+    const Output reference = run(reference_of(row()), p, type);
+    ASSERT_EQ(difference(p, row().activation, run(row(), p, type), reference), std::nullopt);
+    // The last code of channel 0 (sign and high bits, so that it moves a lot), where x is not 0.
+    std::byte* payload = p.blob.mutable_data() + sizeof(PackedHeader);
+    const int64_t at = row().layout == LayoutId::kFloatRows ? 3 : 0;
+    payload[at] ^= std::byte{0x40};
+    EXPECT_NE(difference(p, row().activation, run(row(), p, type), reference), std::nullopt);
+  }
+}
+
+TEST_P(LinearRows, EmptyCallsWriteNothing) {
+  Problem p = make_problem(row(), {1, 8, 16}, FloatType::kF32, elements_of(row())[0], false);
+  p.size.m = 0;
+  EXPECT_TRUE(run(row(), p, FloatType::kF32).bytes.empty());
+}
+
+std::vector<const LinearKernel*> every_row() {
+  std::vector<const LinearKernel*> rows;
+  for (const LinearKernel& row : linear_kernels()) rows.push_back(&row);
+  return rows;
+}
+
+std::string test_name(const testing::TestParamInfo<const LinearKernel*>& info) {
+  std::string name(info.param->name);
+  for (char& c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+  }
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, LinearRows, testing::ValuesIn(every_row()), test_name);
+
+TEST(LinearDriver, RunsTheRowItIsGiven) {
+  // A row that only counts: nothing else may be called in its place.
+  static int calls = 0;
+  calls = 0;
+  LinearKernel counting = *linear_row("float/reference");
+  counting.m_tile = 2;
+  counting.n_tile = 3;
+  counting.run = [](const LinearTile& tile) noexcept {
+    ++calls;
+    EXPECT_LE(tile.m_end - tile.m_begin, 2);
+    EXPECT_LE(tile.n_end - tile.n_begin, 3);
+  };
+  run_linear(counting, {.m = 5, .n = 7, .k = 1}, ExecContext({.threads = 1}));
+  EXPECT_EQ(calls, 3 * 3);
+}
+
+}  // namespace
+}  // namespace mezzotint
