@@ -2,9 +2,7 @@
 
 #include <unistd.h>
 
-#include <fstream>
 #include <string>
-#include <string_view>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -105,27 +103,6 @@ void check_disk_space(const fs::path& out, int64_t bytes) {
                .expected = human_bytes(bytes),
                .found = human_bytes(available) + " free",
                .fix = "free some space or choose another disk with -o"});
-}
-
-void write_file(const fs::path& file, std::string_view text) {
-  std::error_code failed;
-  if (file.has_parent_path()) fs::create_directories(file.parent_path(), failed);
-  fs::path partial = file;
-  partial += ".partial";
-  {
-    std::ofstream out(partial, std::ios::binary | std::ios::trunc);
-    out.write(text.data(), static_cast<std::streamsize>(text.size()));
-    out.flush();
-    if (!out) {
-      fs::remove(partial, failed);
-      throw Error(ErrorCode::kResources, "could not write the file", {.file = file.string()});
-    }
-  }
-  fs::rename(partial, file, failed);
-  if (failed) {
-    throw Error(ErrorCode::kResources, "could not rename the finished file: " + failed.message(),
-                {.file = file.string()});
-  }
 }
 
 }  // namespace mezzotint::cli

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <string_view>
 
 namespace mezzotint::cli {
 
@@ -15,8 +14,5 @@ void check_output_file(const std::filesystem::path& file, Existing existing);
 void check_output_folder(const std::filesystem::path& folder, Existing existing);
 void check_apart(const std::filesystem::path& source, const std::filesystem::path& out);
 void check_disk_space(const std::filesystem::path& out, int64_t bytes);
-
-// Writes to FILE.partial and renames. Throws Error(kResources) when the disk is full.
-void write_file(const std::filesystem::path& file, std::string_view text);
 
 }  // namespace mezzotint::cli

@@ -21,7 +21,7 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-bool exists(const fs::path& path) {
+bool is_there(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
 }
@@ -40,16 +40,16 @@ std::optional<TextCondition> negative_condition(const Pipeline& pipeline, float 
 }  // namespace
 
 fs::path pipeline_folder(const fs::path& model) {
-  if (exists(model / "pixels.json")) return model;
+  if (is_there(model / "pixels.json")) return model;
   std::error_code ignored;
   const fs::path parent = fs::absolute(model, ignored).lexically_normal().parent_path();
-  return exists(parent / "pixels.json") ? parent : fs::path();
+  return is_there(parent / "pixels.json") ? parent : fs::path();
 }
 
 Pipeline read_pipeline(const fs::path& model) {
   const fs::path folder = pipeline_folder(model);
   if (folder.empty()) {
-    if (!exists(model)) {
+    if (!is_there(model)) {
       throw Error(ErrorCode::kInput, "no such model folder", {.file = model.string()});
     }
     throw Error(ErrorCode::kUnsupported, "this model needs an image decoder that is not there",
@@ -63,7 +63,7 @@ Pipeline read_pipeline(const fs::path& model) {
                     .layout = read_pixel_layout(folder),
                     .prompts = read_prompts(folder),
                     .classifier = std::nullopt};
-  if (exists(folder / "classifier")) pipeline.classifier = Classifier::load(folder / "classifier");
+  if (is_there(folder / "classifier")) pipeline.classifier = Classifier::load(folder / "classifier");
   return pipeline;
 }
 

@@ -15,6 +15,7 @@
 #include "cli/output_check.h"
 #include "cli/text.h"
 #include "cli/verbs/verb.h"
+#include "format/output_file.h"
 #include "mezzotint/error.h"
 #include "mezzotint/quantize.h"
 
@@ -184,7 +185,7 @@ int run(Session& session, const Options& options) {
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  if (!options.report_file.empty()) write_file(options.report_file, to_json(report));
+  if (!options.report_file.empty()) write_file_atomically(options.report_file, to_json(report) + "\n");
   print_layers(session, options, report);
   if (!exported.dry_run) print_result(session, options, report, seconds);
   session.emit(result_json(options, report, seconds));

@@ -1,0 +1,138 @@
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "cli/comparison.h"
+#include "cli/output_check.h"
+#include "cli/report_html.h"
+#include "cli/verbs/verb.h"
+#include "format/output_file.h"
+#include "mezzotint/descriptor.h"
+#include "mezzotint/error.h"
+
+namespace mezzotint::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string model;
+  std::vector<std::string> quants;
+  std::string out;
+  int64_t prompts = 8;
+  uint64_t seed = 0;
+  std::optional<int64_t> steps;
+  std::optional<float> guidance;
+  std::optional<double> min_psnr;
+  std::optional<double> min_ssim;
+  bool markdown = false;
+  bool force = false;
+};
+
+// The algorithm, or the folder's name where two folders share one.
+std::vector<FormSource> form_sources(const std::vector<std::string>& quants) {
+  std::vector<FormSource> forms;
+  std::map<std::string, int> uses;
+  for (const std::string& quant : quants) {
+    const QuantizedFiles files = find_quantized_files(quant);
+    std::string label = read_descriptor(files.descriptor).model_quant_type;
+    if (label.empty()) label = files.descriptor.parent_path().filename().string();
+    uses[label] += 1;
+    forms.push_back({.label = label, .folder = quant});
+  }
+  for (FormSource& form : forms) {
+    if (uses[form.label] > 1) form.label += " (" + form.folder.string() + ")";
+  }
+  return forms;
+}
+
+ImageRequest image_request(const Options& options, const Pipeline& pipeline) {
+  return {.prompt_ids = first_prompts(pipeline, options.prompts),
+          .seed = options.seed,
+          .steps = options.steps.value_or(pipeline.layout.default_steps),
+          .guidance = options.guidance.value_or(pipeline.layout.guidance_scale)};
+}
+
+void check_gate(const char* what, const std::optional<double>& least, double found,
+                const FormReport& form) {
+  if (!least || found >= *least) return;
+  throw Error(ErrorCode::kQuality, fmt::format("{} of {} is below the gate", what, form.label),
+              {.file = form.source,
+               .expected = fmt::format("at least {:g}", *least),
+               .found = fmt::format("{:.4g}", found),
+               .fix = "the report shows where; keep the worst layers float with --exclude"});
+}
+
+void check_gates(const Options& options, const ComparisonReport& report) {
+  for (const FormReport& form : report.forms) {
+    check_gate("PSNR", options.min_psnr, form.psnr_db, form);
+    check_gate("SSIM", options.min_ssim, form.ssim, form);
+  }
+}
+
+int run(Session& session, const Options& options) {
+  check_output_file(options.out, options.force ? Existing::kReplace : Existing::kRefuse);
+  const Pipeline pipeline = read_pipeline(options.model);
+  const ComparisonSetup setup = {.title = "Float against quantized",
+                                 .model = options.model,
+                                 .forms = form_sources(options.quants),
+                                 .request = image_request(options, pipeline)};
+  const ComparisonReport report = run_comparison(setup, pipeline, session);
+  write_file_atomically(options.out, report_html(report));
+  const TextTable table = comparison_table(report);
+  std::string text = options.markdown ? to_markdown(table) : to_text(table);
+  text.pop_back();
+  session.print(text);
+  session.print("");
+  session.print(session.paint(Tone::kBold, verdict(report)));
+  session.print("wrote  " + options.out);
+  check_gates(options, report);
+  nlohmann::json document = comparison_json(report);
+  document["out"] = options.out;
+  session.emit(document);
+  return 0;
+}
+
+void add_sampling(CLI::App& app, Options& options) {
+  app.add_option("--prompts", options.prompts, "how many of the model's prompts (8)")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000}));
+  app.add_option("--seed", options.seed, "image i starts from seed + i (0)")->type_name("N");
+  app.add_option("--steps", options.steps, "denoising steps; default: the model's")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{10000}));
+  app.add_option("--guidance", options.guidance, "guidance scale; default: the model's")
+      ->type_name("G")
+      ->check(CLI::Range(0.0f, 100.0f));
+}
+
+}  // namespace
+
+RunVerb define_compare(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.add_option("MODEL", options->model, "float model folder, such as demo")->required();
+  app.add_option("--quant", options->quants, "quantized folder or descriptor; may be repeated")
+      ->type_name("DESCRIPTOR")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->required();
+  add_sampling(app, *options);
+  app.add_option("--min-psnr", options->min_psnr, "exit 6 when a form has less, in dB")
+      ->type_name("DB");
+  app.add_option("--min-ssim", options->min_ssim, "exit 6 when a form has less")->type_name("S");
+  app.add_flag("--md", options->markdown, "print the table as Markdown, for a pull request");
+  app.add_option("-o,--output,--out", options->out, "the report to write")
+      ->type_name("REPORT.html")
+      ->required();
+  app.add_flag("--force", options->force, "replace an existing report");
+  return [options](Session& session) { return run(session, *options); };
+}
+
+}  // namespace mezzotint::cli
