@@ -1,0 +1,25 @@
+// Integer rows of the ISA folders: codes of x times codes of w, numerics/int8.h for the output.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ops.h"
+
+namespace mezzotint {
+
+// 8 groups of 14 rows: their codes stay in the second-level cache up to k = 8192.
+constexpr int64_t kInt8TileM = 112;
+constexpr int64_t kInt8TileN = 256;  // 8 panels
+
+// The four products of vpdpbusd, u8 * s8, sum up in 32 bits: 255 * 128 * k < 2^31.
+constexpr int64_t kInt8VnniMaxK = 65793;
+
+constexpr const char* declines_int8_vnni(int64_t, int64_t, int64_t k) noexcept {
+  return k <= kInt8VnniMaxK ? nullptr : "k > 65793 may overflow 32 bits";
+}
+
+namespace avx512_vnni {
+void int8_vnni_linear(const LinearTile& tile) noexcept;
+}
+
+}  // namespace mezzotint
