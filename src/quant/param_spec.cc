@@ -143,12 +143,19 @@ bool shape_matches(std::string_view shapes, const Shape& shape, const LayerDims&
   return false;
 }
 
-Shape written_shape(std::string_view shapes, const LayerDims& dims) {
-  Shape shape;
-  for (const std::string_view symbol : split(split(shapes, '|').front(), ',')) {
-    shape.push_back(dim_size(symbol, dims));
+std::vector<Shape> accepted_shapes(std::string_view shapes, const LayerDims& dims) {
+  std::vector<Shape> accepted;
+  for (const std::string_view form : split(shapes, '|')) {
+    Shape& shape = accepted.emplace_back();
+    for (const std::string_view symbol : split(form, ',')) {
+      shape.push_back(dim_size(symbol, dims));
+    }
   }
-  return shape;
+  return accepted;
+}
+
+Shape written_shape(std::string_view shapes, const LayerDims& dims) {
+  return accepted_shapes(shapes, dims).front();
 }
 
 std::string expected_shapes(std::string_view shapes, const LayerDims& dims) {

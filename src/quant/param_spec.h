@@ -52,7 +52,8 @@ struct LayerDims {
 };
 
 bool shape_matches(std::string_view shapes, const Shape& shape, const LayerDims& dims);
-Shape written_shape(std::string_view shapes, const LayerDims& dims);
+std::vector<Shape> accepted_shapes(std::string_view shapes, const LayerDims& dims);
+Shape written_shape(std::string_view shapes, const LayerDims& dims);          // the first of these
 std::string expected_shapes(std::string_view shapes, const LayerDims& dims);  // "[8,1] or [8]"
 std::string expected_dtypes(std::span<const DType> dtypes);                   // "F32 or BF16"
 

@@ -118,7 +118,7 @@ class PresetReader {
       const std::string key = entry.first.Scalar();
       if (std::ranges::find(known, key) != known.end()) continue;
       const std::vector<std::string_view> candidates(known);
-      fail(key, "a known key", did_you_mean(nearest_names(key, candidates)));
+      fail(key, fmt::format("one of {}", fmt::join(candidates, ", ")), "an unknown one");
     }
   }
 
