@@ -10,6 +10,7 @@ import numpy as np
 from mezzotint import _core
 
 _ALIGNMENT = 64  # bytes, of a packed weight: what the kernels load at once
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint16))  # last: bfloat16 bits
 
 
 @functools.cache
@@ -23,12 +24,23 @@ def _aligned_empty(size: int) -> np.ndarray:
     return raw[start : start + size]
 
 
-def _aligned(packed: np.ndarray) -> np.ndarray:
-    if packed.ctypes.data % _ALIGNMENT == 0:
+def _as_packed(packed: np.ndarray | bytes | bytearray | memoryview) -> np.ndarray:
+    """packed itself where C++ can borrow it, else an aligned copy."""
+    if not isinstance(packed, np.ndarray):
+        packed = np.frombuffer(packed, np.uint8)
+    if packed.ndim != 1 or packed.dtype != np.uint8:
+        found = f"{packed.dtype} {list(packed.shape)}"
+        raise TypeError(f"packed: expected a one-dimensional uint8 array, got {found}")
+    if packed.flags.c_contiguous and packed.ctypes.data % _ALIGNMENT == 0:
         return packed
     copy = _aligned_empty(packed.size)
     copy[:] = packed
     return copy
+
+
+def _as_vector(values: np.ndarray | None) -> np.ndarray | None:
+    """Scales come as [n] or, as in files, [n,1]."""
+    return None if values is None else np.ascontiguousarray(values, np.float32).reshape(-1)
 
 
 def _as_rows(x: np.ndarray) -> np.ndarray:
@@ -53,16 +65,17 @@ class PackedLinear:
 
     def __init__(
         self,
-        packed: np.ndarray,
+        packed: np.ndarray | bytes | bytearray | memoryview,
         weight_scale: np.ndarray | None = None,
         bias: np.ndarray | None = None,
         *,
         algorithm: str,
         mul_scale: np.ndarray | None = None,
-        name: str = "",
+        name: str = "linear",
     ) -> None:
-        self.packed = _aligned(packed)
-        self._linear = _core.Linear(self.packed, weight_scale, bias, mul_scale, algorithm, name)
+        self.packed = _as_packed(packed)
+        vectors = (_as_vector(values) for values in (weight_scale, bias, mul_scale))
+        self._linear = _core.Linear(self.packed, *vectors, algorithm, name)
 
     @classmethod
     def _load(cls, folder: str | os.PathLike[str], name: str) -> PackedLinear:
@@ -78,8 +91,14 @@ class PackedLinear:
 
         float32, float16, and bfloat16 either as a dtype of that name or as its bits in uint16.
         """
+        x = np.asarray(x)
         if x.dtype.name == "bfloat16":
             return self.run(x.view(np.uint16), context).view(x.dtype)
+        if x.dtype not in _DTYPES:
+            raise TypeError(
+                f"x: expected float32, float16 or bfloat16 (its bits in uint16), got {x.dtype} "
+                f"(layer {self.name})"
+            )
         if x.ndim == 0:
             raise ValueError(f"x: expected [..., {self.in_features}], got a scalar")
         rows = _as_rows(x)

@@ -30,6 +30,20 @@ def test_a_copy_of_the_parts_is_the_same_layer(quantized, x):
     assert again.algorithm == linear.algorithm
 
 
+def test_parts_may_come_as_they_stand_in_files(quantized, x):
+    """Bytes from anywhere, scales as [n,1], lists of numbers."""
+    linear = mezzotint.load_linear(quantized.folder, LAYER)
+    again = mezzotint.PackedLinear(
+        bytes(linear.packed),
+        linear.weight_scale.reshape(-1, 1),
+        linear.bias.tolist(),
+        algorithm=linear.algorithm,
+    )
+    np.testing.assert_array_equal(again.run(x), linear.run(x))
+    strided = np.repeat(linear.packed, 2)[::2]
+    np.testing.assert_array_equal(rebuild(linear, strided).run(x), linear.run(x))
+
+
 def test_smoothing_is_a_part(algorithm, x, tmp_path):
     layer = write_quantized(tmp_path / "smooth", algorithm, smooth=True)
     linear = mezzotint.load_linear(layer.folder, LAYER)
