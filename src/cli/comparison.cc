@@ -1,15 +1,17 @@
 #include "cli/comparison.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include "cli/image_sheet.h"
+#include "base/check.h"
 #include "cli/machine.h"
 #include "cli/text.h"
 #include "mezzotint/error.h"
+#include "models/image_grid.h"
 #include "models/image_io.h"
 #include "models/metrics.h"
 
@@ -17,8 +19,7 @@ namespace mezzotint::cli {
 namespace {
 
 constexpr float kDifferenceFactor = 8.0f;
-constexpr int64_t kSheetZoom = 3;
-constexpr int64_t kSheetGap = 4;
+constexpr int64_t kSheetScale = 3;
 
 // Steps of all forms as one piece of work.
 class StepProgress {
@@ -94,12 +95,21 @@ FormReport run_form(const std::string& label, const std::filesystem::path& sourc
   return form;
 }
 
+// min(1, 8 |a - b|) per channel.
+Image enlarged_difference(const Image& a, const Image& b) {
+  MZ_CHECK(a.values.size() == b.values.size());
+  Image difference = a;
+  for (size_t i = 0; i < a.values.size(); ++i) {
+    difference.values[i] = std::min(1.0f, kDifferenceFactor * std::abs(a.values[i] - b.values[i]));
+  }
+  return difference;
+}
+
 void compare_with_reference(const FormReport& reference, FormReport& form) {
   form.psnr_db = psnr(form.images, reference.images);
   form.ssim = ssim(form.images, reference.images);
   for (size_t i = 0; i < form.images.size(); ++i) {
-    form.differences.push_back(
-        enlarged_difference(form.images[i], reference.images[i], kDifferenceFactor));
+    form.differences.push_back(enlarged_difference(form.images[i], reference.images[i]));
   }
 }
 
@@ -143,12 +153,16 @@ ComparisonReport run_comparison(const ComparisonSetup& setup, const Pipeline& pi
 }
 
 void write_sheet(const std::filesystem::path& file, const ComparisonReport& report) {
-  std::vector<std::vector<Image>> rows = {report.reference.images};
+  std::vector<Image> images = report.reference.images;
+  GridOptions options{.columns = static_cast<int64_t>(report.prompts.size()), .scale = kSheetScale};
+  options.row_labels.emplace_back("float");
   for (const FormReport& form : report.forms) {
-    rows.push_back(form.images);
-    rows.push_back(form.differences);
+    images.insert(images.end(), form.images.begin(), form.images.end());
+    images.insert(images.end(), form.differences.begin(), form.differences.end());
+    options.row_labels.push_back(form.label);
+    options.row_labels.emplace_back("difference x 8");
   }
-  write_png(file, image_sheet(rows, kSheetZoom, kSheetGap));
+  write_png(file, compose_grid(images, options));
 }
 
 std::vector<int64_t> first_prompts(const Pipeline& pipeline, int64_t count) {

@@ -74,6 +74,11 @@ ExportOptions export_options(const Options& options) {
 }
 
 void check_places(const Options& options) {
+  if (options.exported.algorithm.empty() && options.rules.empty()) {
+    throw Error(ErrorCode::kUsage, "which algorithm?",
+                {.expected = "--algo NAME, or --rule for some layers", .found = "neither",
+                 .fix = "mezzotint list-algorithms"});
+  }
   if (options.exported.resume && options.force) {
     throw Error(ErrorCode::kUsage, "--resume and --force contradict each other");
   }
@@ -194,8 +199,7 @@ int run(Session& session, const Options& options) {
 
 void add_layer_choice(CLI::App& app, Options& options) {
   app.add_option("--algo", options.exported.algorithm, "algorithm, in any case: list-algorithms")
-      ->type_name("NAME")
-      ->required();
+      ->type_name("NAME");
   app.add_option("--rule", options.rules, "other algorithm, or float, for some layers; first wins")
       ->type_name("PATTERN=ALGO")
       ->expected(1)
