@@ -18,6 +18,18 @@ constexpr const char* declines_int8_vnni(int64_t, int64_t, int64_t k) noexcept {
   return k <= kInt8VnniMaxK ? nullptr : "k > 65793 may overflow 32 bits";
 }
 
+// Signed products: 127 * 128 * k < 2^31.
+constexpr int64_t kInt8RowsMaxK = 132104;
+
+constexpr const char* declines_int8_rows(int64_t, int64_t, int64_t k) noexcept {
+  return k <= kInt8RowsMaxK ? nullptr : "k > 132104 may overflow 32 bits";
+}
+
+namespace avx2 {
+int64_t int8_rows_scratch_bytes(int64_t k);
+void int8_rows_linear(const LinearTile& tile) noexcept;
+}  // namespace avx2
+
 namespace avx512_vnni {
 void int8_vnni_linear(const LinearTile& tile) noexcept;
 }

@@ -1,0 +1,116 @@
+#include "numerics/int8.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+
+namespace mezzotint {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Every finite positive bf16 as amax: the largest value of a row gets the largest code.
+TEST(Int8TokenScale, LargestValueGetsCode127ForEveryBf16) {
+  int count = 0;
+  for (uint32_t bits = 0x0400; bits < 0x7f80; ++bits, ++count) {  // from 2^-119: s is normal
+    const float amax = bf16_to_float(static_cast<uint16_t>(bits));
+    const float scale = int8_token_scale(amax);
+    ASSERT_EQ(int8_code(amax, scale), 127) << amax;
+    ASSERT_EQ(int8_code(-amax, scale), -127) << amax;
+    const double exact = static_cast<double>(amax) / 127;
+    ASSERT_NEAR(scale, exact, exact * std::ldexp(1.5, -23)) << amax;
+  }
+  EXPECT_EQ(count, 0x7f80 - 0x0400);
+}
+
+TEST(Int8TokenScale, IsOneMultiplicationNotADivision) {
+  // 1/127 as float is below 1/127: amax * f32(1/127) and amax / 127 differ for this amax.
+  int differ = 0;
+  for (int i = 1; i < 1000; ++i) {
+    const auto amax = static_cast<float>(i);
+    ASSERT_EQ(int8_token_scale(amax), amax * std::bit_cast<float>(0x3c010204u));
+    if (int8_token_scale(amax) != amax / 127.0f) ++differ;
+  }
+  EXPECT_GT(differ, 0);
+}
+
+TEST(Int8TokenScale, NonFiniteRowsHaveScaleNaN) {
+  EXPECT_TRUE(std::isnan(int8_token_scale(kInfinity)));
+  EXPECT_TRUE(std::isnan(int8_token_scale(kQuietNaN)));
+}
+
+TEST(Int8Code, AgreesWithTheFormulaInTheCLibrary) {
+  std::mt19937 rng(5);
+  std::normal_distribution<float> normal;
+  for (int i = 0; i < 200000; ++i) {
+    const float amax = std::fabs(normal(rng)) + 0.01f;
+    const float scale = int8_token_scale(amax);
+    const float x = clamp(normal(rng), -amax, amax);
+    const float expected = std::nearbyint(x / scale);
+    ASSERT_EQ(static_cast<float>(int8_code(x, scale)), expected) << x << " " << scale;
+    ASSERT_LE(std::fabs(x - int8_code(x, scale) * scale), scale * (0.5 + std::ldexp(1.0, -15)));
+  }
+}
+
+TEST(Int8Code, TiesGoToTheEvenCode) {
+  for (int code = -126; code < 126; ++code) {
+    const float tie = static_cast<float>(code) + 0.5f;
+    const int even = code % 2 == 0 ? code : code + 1;
+    EXPECT_EQ(int8_code(tie * 0.25f, 0.25f), even) << tie;
+  }
+}
+
+TEST(Int8Code, RowsWithoutAScaleHaveZeroCodes) {
+  EXPECT_EQ(int8_code(0.0f, 0.0f), 0);
+  EXPECT_EQ(int8_code(std::numeric_limits<float>::denorm_min(), 0.0f), 0);
+  EXPECT_EQ(int8_code(kInfinity, kQuietNaN), 0);
+  EXPECT_EQ(int8_code(kQuietNaN, kQuietNaN), 0);
+}
+
+TEST(Int8Code, DenormalScalesCannotLeaveTheRange) {
+  for (uint32_t bits = 1; bits < 4000; ++bits) {
+    const float amax = std::bit_cast<float>(bits);
+    const int code = int8_code(amax, int8_token_scale(amax));
+    EXPECT_GE(code, 0);
+    EXPECT_LE(code, 127);
+  }
+}
+
+TEST(Int8ChannelScale, IsABf16ForEveryBf16Amax) {
+  for (uint32_t bits = 0; bits < 0x7f80; ++bits) {
+    const float amax = bf16_to_float(static_cast<uint16_t>(bits));
+    const float scale = int8_channel_scale(amax);
+    ASSERT_EQ(scale, round_to_bf16(scale));
+    ASSERT_GT(scale, 0.0f);
+    ASSERT_LE(std::abs(static_cast<int>(int8_code(-amax, scale))), 127);
+  }
+}
+
+TEST(Int8ChannelScale, ZeroChannelsGetScaleOne) {
+  EXPECT_EQ(int8_channel_scale(0.0f), 1.0f);
+  EXPECT_EQ(int8_code(0.0f, int8_channel_scale(0.0f)), 0);
+}
+
+TEST(Int8Output, RoundsAfterEachFactorInOrder) {
+  std::mt19937 rng(7);
+  std::normal_distribution<float> normal;
+  bool order_matters = false;
+  for (int i = 0; i < 1000; ++i) {
+    const auto acc = static_cast<int32_t>(rng() % 2000000) - 1000000;
+    const float w = normal(rng), x = normal(rng), bias = normal(rng);
+    volatile float step = static_cast<float>(acc) * w;
+    step = step * x;
+    step = step + bias;
+    ASSERT_EQ(int8_output(acc, w, x, bias), step);
+    volatile float scales = w * x;
+    if (static_cast<float>(acc) * scales + bias != step) order_matters = true;
+  }
+  EXPECT_TRUE(order_matters);
+}
+
+}  // namespace
+}  // namespace mezzotint
