@@ -12,7 +12,7 @@
 #include "mezzotint/weights.h"
 #include "models/classifier.h"
 #include "models/json_file.h"
-#include "models/widen.h"
+#include "models/read_f32.h"
 
 namespace mezzotint {
 
@@ -54,7 +54,7 @@ struct ClassifierReader {
 
   Tensor read_tensor(const JsonFile& json, const char* suffix, const Shape& expected) const {
     const std::string name = json.string("name") + suffix;
-    const Tensor tensor = to_f32(store.read(name));
+    const Tensor tensor = read_f32(store, name);
     if (tensor.shape() == expected) return tensor;
     throw Error(ErrorCode::kInput, "a tensor of the classifier has the wrong shape",
                 {.tensor = name,

@@ -37,8 +37,11 @@ void check_axes(const JsonFile& json, const FluxConfig& config) {
 }  // namespace
 
 FluxConfig read_flux_config(const std::filesystem::path& path) {
-  const JsonFile json =
-      JsonFile::read(std::filesystem::is_directory(path) ? path / "config.json" : path);
+  return flux_config_of(
+      JsonFile::read(std::filesystem::is_directory(path) ? path / "config.json" : path));
+}
+
+FluxConfig flux_config_of(const JsonFile& json) {
   check_class(json);
   json.refuse_unknown_keys({"patch_size", "in_channels", "out_channels", "num_layers",
                             "num_single_layers", "attention_head_dim", "num_attention_heads",

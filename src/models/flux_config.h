@@ -7,6 +7,8 @@
 
 namespace mezzotint {
 
+class JsonFile;
+
 struct FluxConfig {
   int64_t patch_size = 1;
   int64_t in_channels = 64;
@@ -30,5 +32,6 @@ struct FluxConfig {
 // `path` is config.json or the folder that holds it. Only out_channels and axes_dims_rope may be
 // absent (older FLUX.1 files lack both); an unknown key is an error.
 FluxConfig read_flux_config(const std::filesystem::path& path);
+FluxConfig flux_config_of(const JsonFile& json);
 
 }  // namespace mezzotint

@@ -7,7 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "mezzotint/error.h"
-#include "models/widen.h"
+#include "solve/widen.h"
 
 namespace mezzotint {
 namespace {
@@ -65,7 +65,7 @@ Linear FluxLoader::linear(const std::string& name, int64_t out_features, int64_t
 }
 
 Tensor FluxLoader::vector(const std::string& name, int64_t size) {
-  return to_f32(read(name, {size}));
+  return widened(read(name, {size}));
 }
 
 bool FluxLoader::belongs_to_empty_linear(const std::string& tensor) const {

@@ -50,8 +50,8 @@ struct Case {
   }
   Tensor latents() const { return input("latents", {batch, rows * cols, config.in_channels}); }
   FluxRope rope() const {
-    if (!json.has("ids_flat")) return flux_rope(config, text_tokens, rows, cols);
-    return flux_rope(config, text_tokens, floats(json.numbers("ids_flat")));
+    if (!json.has("ids")) return flux_rope(config, text_tokens, rows, cols);
+    return flux_rope(config, text_tokens, floats(json.numbers("ids")));
   }
   FluxInput flux_input() const {
     const TextCondition condition = text("");
@@ -61,13 +61,11 @@ struct Case {
   std::vector<float> expected(const char* key) const { return floats(json.numbers(key)); }
 };
 
-// Reads testdata/flux/NAME.json; the model's folder gets the config of the file.
-Case read_case(const std::string& name, const fs::path& folder) {
+// Reads testdata/flux/NAME.json.
+Case read_case(const std::string& name) {
   Case c{.json = JsonFile::read(kGoldens / (name + ".json")), .config = {}, .timestep = {},
          .guidance = {}};
-  testing::fresh_folder(folder);
-  testing::write_text(folder / "config.json", json_text_of(c.json.object("config")));
-  c.config = read_flux_config(folder);
+  c.config = flux_config_of(c.json.object("config"));
   c.seed = static_cast<uint64_t>(c.json.integer("seed", 0));
   c.rows = c.json.integer("rows", 1);
   c.cols = c.json.integer("cols", 1);
@@ -87,7 +85,7 @@ class FluxParity : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(FluxParity, MatchesDiffusers) {
   const fs::path folder = temporary(GetParam());
-  const Case c = read_case(GetParam(), folder);
+  const Case c = read_case(GetParam());
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const Tensor velocity = model->forward(c.flux_input(), c.rope(), ExecContext({.threads = 1}));
   const std::vector<float> expected = c.expected("velocity");
@@ -103,7 +101,7 @@ INSTANTIATE_TEST_SUITE_P(Goldens, FluxParity, ::testing::Values("guided", "deepe
 // A change of one value by one part in a hundred anywhere must be seen.
 TEST(FluxParity, SeesOneChangedValueInEveryTensor) {
   const fs::path folder = temporary("teeth");
-  const Case c = read_case("guided", folder);
+  const Case c = read_case("guided");
   const std::vector<float> expected = c.expected("velocity");
   const testing::FluxTensors tensors(c.config, DType::kF32);
   for (const TensorPlan& changed : tensors.plan()) {
@@ -126,7 +124,7 @@ TEST(FluxParity, SeesOneChangedValueInEveryTensor) {
 
 TEST(FluxSampler, MatchesDiffusersWithClassifierFreeGuidance) {
   const fs::path folder = temporary("sampler");
-  const Case c = read_case("guided", folder);
+  const Case c = read_case("guided");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const JsonFile settings = c.json.object("sampler");
   const SchedulerConfig scheduler{.shift = settings.number("shift")};
@@ -147,7 +145,7 @@ TEST(FluxSampler, MatchesDiffusersWithClassifierFreeGuidance) {
 
 TEST(FluxTransformer, GivesTheSameBitsForAnyThreads) {
   const fs::path folder = temporary("threads");
-  const Case c = read_case("deeper", folder);
+  const Case c = read_case("deeper");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const Tensor one = model->forward(c.flux_input(), c.rope(), ExecContext({.threads = 1}));
   const Tensor two = model->forward(c.flux_input(), c.rope(), ExecContext({.threads = 2}));
@@ -156,7 +154,7 @@ TEST(FluxTransformer, GivesTheSameBitsForAnyThreads) {
 
 TEST(FluxTransformer, TreatsTheSamplesOfABatchAlone) {
   const fs::path folder = temporary("batch");
-  const Case c = read_case("guided", folder);
+  const Case c = read_case("guided");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const ExecContext ctx({.threads = 1});
   const FluxInput both = c.flux_input();
@@ -180,7 +178,7 @@ TEST(FluxTransformer, TreatsTheSamplesOfABatchAlone) {
 
 TEST(FluxTransformer, RoundsTheTimestepWhenAskedTo) {
   const fs::path folder = temporary("timestep");
-  const Case c = read_case("ids", folder);
+  const Case c = read_case("ids");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const ExecContext ctx({.threads = 1});
   FluxInput input = c.flux_input();  // timestep 0.9375
@@ -197,7 +195,7 @@ TEST(FluxTransformer, RoundsTheTimestepWhenAskedTo) {
 
 TEST(FluxTransformer, NamesEveryLinearAndAttentionOnce) {
   const fs::path folder = temporary("names");
-  const Case c = read_case("guided", folder);
+  const Case c = read_case("guided");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const ModuleMap map = model->modules();
   std::vector<std::string> names, expected;
@@ -217,7 +215,7 @@ TEST(FluxTransformer, NamesEveryLinearAndAttentionOnce) {
 
 TEST(FluxTransformer, ShowsTheInputOfEveryLinearToATap) {
   const fs::path folder = temporary("tap");
-  const Case c = read_case("guided", folder);
+  const Case c = read_case("guided");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   std::vector<std::string> seen;
   const Tap tap{.on_linear_input = [&](std::string_view name, const ConstMatrix&, int step) {

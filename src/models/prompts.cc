@@ -7,7 +7,7 @@
 #include "mezzotint/error.h"
 #include "mezzotint/weights.h"
 #include "models/json_file.h"
-#include "models/widen.h"
+#include "models/read_f32.h"
 
 namespace mezzotint {
 namespace {
@@ -26,7 +26,7 @@ Tensor read_rows(const WeightStore& store, const char* name, size_t rank) {
                  .expected = fmt::format("{} or {} dimensions", rank - 1, rank),
                  .found = to_string(info.shape)});
   }
-  return to_f32(store.read(name)).reshaped(std::move(shape));
+  return read_f32(store, name).reshaped(std::move(shape));
 }
 
 void check_equal(const WeightStore& store, const char* what, int64_t expected, int64_t found) {
