@@ -1,0 +1,263 @@
+#include "kernels/attention_op.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/test_data.h"
+
+namespace mezzotint {
+namespace {
+
+using testing_data::as_type;
+
+enum class Order { kBSHD, kBHSD };
+
+struct Heads {
+  std::vector<std::byte> bytes;
+  HeadsView view;
+  float at(int64_t b, int64_t s, int64_t h, int64_t d) const {
+    const FloatType type = view.dtype == DType::kBF16 ? FloatType::kBF16 : FloatType::kF32;
+    return load_float(bytes.data(), type,
+                      b * view.batch_stride + s * view.seq_stride + h * view.head_stride + d);
+  }
+};
+
+// With columns between the heads that belong to nobody, as in a fused projection.
+constexpr int64_t kGap = 4;
+
+Heads make_heads(int64_t batch, int64_t seq, int64_t heads, int64_t dim, DType dtype, Order order,
+                 uint32_t seed, float magnitude) {
+  const int64_t padded = dim + kGap;
+  std::mt19937 rng(seed);
+  std::normal_distribution<float> normal(0.0f, magnitude);
+  std::vector<float> values(static_cast<size_t>(batch * seq * heads * padded));
+  for (float& v : values) v = normal(rng);
+  Heads h;
+  h.bytes = as_type(values, dtype == DType::kBF16 ? FloatType::kBF16 : FloatType::kF32);
+  h.view = {.data = nullptr,
+            .dtype = dtype,
+            .batch = batch,
+            .seq = seq,
+            .heads = heads,
+            .dim = dim,
+            .batch_stride = seq * heads * padded,
+            .seq_stride = order == Order::kBSHD ? heads * padded : padded,
+            .head_stride = order == Order::kBSHD ? padded : seq * padded};
+  return h;
+}
+
+struct Problem {
+  Heads q, k, v;
+  float scale;
+  std::vector<int64_t> kv_length;
+  int64_t keys_of(int64_t batch) const {
+    return kv_length.empty() ? k.view.seq : kv_length[static_cast<size_t>(batch)];
+  }
+};
+
+struct Shape4 {
+  int64_t batch, q_seq, k_seq, heads, kv_heads, dim;
+};
+
+Problem make_problem(const Shape4& s, DType dtype, Order order) {
+  return {make_heads(s.batch, s.q_seq, s.heads, s.dim, dtype, order, 1, 1.0f),
+          make_heads(s.batch, s.k_seq, s.kv_heads, s.dim, dtype, order, 2, 1.0f),
+          make_heads(s.batch, s.k_seq, s.kv_heads, s.dim, dtype, order, 3, 1.0f),
+          1.0f / std::sqrt(static_cast<float>(s.dim)),
+          {}};
+}
+
+Heads run(Problem p, int threads = 1, Isa isa = active_isa()) {
+  Heads out = p.q;
+  const auto view = [](Heads& h) {
+    HeadsView v = h.view;
+    v.data = h.bytes.data();
+    return v;
+  };
+  run_float_attention(view(p.q), view(p.k), view(p.v), view(out), {p.scale, p.kv_length}, isa,
+                      ExecContext({.threads = threads}));
+  return out;
+}
+
+// One query row in double, and how far a float result may be from it.
+struct Expected {
+  std::vector<double> out;
+  double bound;
+};
+
+Expected expect_row(const Problem& p, int64_t b, int64_t s, int64_t h) {
+  constexpr double kEps = 0x1p-24;
+  const int64_t keys = p.keys_of(b), dim = p.q.view.dim;
+  const int64_t kv_head = h / (p.q.view.heads / p.k.view.heads);
+  Expected e{std::vector<double>(static_cast<size_t>(dim)), 0};
+  if (keys == 0) return e;
+  std::vector<double> score(static_cast<size_t>(keys));
+  double largest = -INFINITY, magnitude = 0, v_max = 0;
+  for (int64_t j = 0; j < keys; ++j) {
+    double dot = 0, absolute_dot = 0;
+    for (int64_t d = 0; d < dim; ++d) {
+      const double product =
+          static_cast<double>(p.q.at(b, s, h, d)) * p.k.at(b, j, kv_head, d) * p.scale;
+      dot += product;
+      absolute_dot += std::fabs(product);
+      v_max = std::max(v_max, std::fabs(static_cast<double>(p.v.at(b, j, kv_head, d))));
+    }
+    score[static_cast<size_t>(j)] = dot;
+    largest = std::max(largest, dot);
+    magnitude = std::max(magnitude, absolute_dot);
+  }
+  double sum = 0;
+  for (double& t : score) sum += t = std::exp(t - largest);
+  for (int64_t d = 0; d < dim; ++d) {
+    for (int64_t j = 0; j < keys; ++j) {
+      e.out[static_cast<size_t>(d)] +=
+          score[static_cast<size_t>(j)] / sum * p.v.at(b, j, kv_head, d);
+    }
+  }
+  // A score is off by (dim + 3) eps of its magnitudes; e^score by as much relative to itself, in
+  // the numerator and in the sum. Then `keys` products are added, twice 2 ulp of exp per tile.
+  const double score_error = (static_cast<double>(dim) + 3) * kEps * magnitude;
+  const double tiles = static_cast<double>(keys) / 256 + 1;
+  e.bound = v_max * (2 * score_error + (static_cast<double>(keys) + 8 * tiles + 16) * kEps);
+  if (p.q.view.dtype == DType::kBF16) e.bound += v_max * 0x1p-8;
+  return e;
+}
+
+std::optional<std::string> difference(const Problem& p, const Heads& out) {
+  const HeadsView& q = p.q.view;
+  for (int64_t b = 0; b < q.batch; ++b) {
+    for (int64_t s = 0; s < q.seq; s += q.seq > 100 ? 7 : 1) {
+      for (int64_t h = 0; h < q.heads; ++h) {
+        const Expected e = expect_row(p, b, s, h);
+        for (int64_t d = 0; d < q.dim; ++d) {
+          const double want = e.out[static_cast<size_t>(d)];
+          if (std::fabs(out.at(b, s, h, d) - want) <= e.bound) continue;
+          return "out[" + std::to_string(b) + "," + std::to_string(s) + "," + std::to_string(h) +
+                 "," + std::to_string(d) + "] = " + std::to_string(out.at(b, s, h, d)) +
+                 ", expected " + std::to_string(want) + " +- " + std::to_string(e.bound);
+        }
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+// Around the query tile of 64 and the key tile of 256.
+constexpr Shape4 kShapes[] = {
+    {1, 1, 1, 1, 1, 64},    {1, 63, 255, 1, 1, 64}, {1, 64, 256, 2, 1, 72}, {1, 65, 257, 1, 1, 128},
+    {2, 80, 80, 2, 2, 128}, {1, 3, 1000, 4, 2, 33}, {3, 129, 513, 2, 2, 1}, {1, 300, 700, 1, 1, 16},
+};
+
+TEST(FloatAttention, AgreesWithDoubleOnEveryTailTypeAndOrder) {
+  for (const Shape4& shape : kShapes) {
+    for (DType dtype : {DType::kF32, DType::kBF16}) {
+      for (Order order : {Order::kBSHD, Order::kBHSD}) {
+        SCOPED_TRACE(testing::Message() << shape.q_seq << "x" << shape.k_seq << " dim " << shape.dim
+                                        << " " << dtype_name(dtype));
+        const Problem p = make_problem(shape, dtype, order);
+        EXPECT_EQ(difference(p, run(p)), std::nullopt);
+      }
+    }
+  }
+}
+
+TEST(FloatAttention, ComparisonSeesOneChangedValue) {
+  const Problem p = make_problem({1, 5, 300, 2, 1, 32}, DType::kF32, Order::kBSHD);
+  Problem changed = p;
+  auto* v = reinterpret_cast<float*>(changed.v.bytes.data());
+  v[299 * changed.v.view.seq_stride] += 1.0f;
+  EXPECT_NE(difference(p, run(changed)), std::nullopt);
+}
+
+TEST(FloatAttention, WritesOnlyTheOutputColumns) {
+  const Problem p = make_problem({1, 4, 9, 2, 2, 8}, DType::kF32, Order::kBSHD);
+  const Heads out = run(p);
+  const auto* before = reinterpret_cast<const float*>(p.q.bytes.data());
+  const auto* after = reinterpret_cast<const float*>(out.bytes.data());
+  for (int64_t i = 0; i < 4 * 2; ++i) {
+    for (int64_t gap = 8; gap < 8 + kGap; ++gap) {
+      EXPECT_EQ(after[i * (8 + kGap) + gap], before[i * (8 + kGap) + gap]);
+    }
+  }
+}
+
+TEST(FloatAttention, KvLengthLimitsTheKeysOfEachBatch) {
+  Problem p = make_problem({4, 70, 300, 2, 1, 24}, DType::kF32, Order::kBSHD);
+  p.kv_length = {300, 0, 1, 257};
+  const Heads out = run(p);
+  EXPECT_EQ(difference(p, out), std::nullopt);
+  for (int64_t s = 0; s < 70; ++s) {
+    for (int64_t d = 0; d < 24; ++d) {
+      EXPECT_EQ(out.at(1, s, 0, d), 0.0f);                // no keys: zeros
+      EXPECT_EQ(out.at(2, s, 1, d), p.v.at(2, 0, 0, d));  // one key: its value
+    }
+  }
+}
+
+TEST(FloatAttention, KeysBehindKvLengthAreNeverRead) {
+  Problem p = make_problem({1, 6, 20, 1, 1, 8}, DType::kF32, Order::kBSHD);
+  p.kv_length = {13};
+  const Heads clean = run(p);
+  for (Heads* heads : {&p.k, &p.v}) {
+    auto* values = reinterpret_cast<float*>(heads->bytes.data());
+    std::fill(values + 13 * heads->view.seq_stride, values + 20 * heads->view.seq_stride, NAN);
+  }
+  EXPECT_EQ(run(p).bytes, clean.bytes);
+}
+
+TEST(FloatAttention, LargeScoresNeitherOverflowNorVanish) {
+  Problem p = make_problem({1, 8, 600, 1, 1, 64}, DType::kF32, Order::kBSHD);
+  p.scale = 100.0f;  // scores of several thousand: one key dominates
+  const Heads out = run(p);
+  for (int64_t s = 0; s < 8; ++s) {
+    int64_t best = 0;
+    double best_score = -INFINITY;
+    for (int64_t j = 0; j < 600; ++j) {
+      double dot = 0;
+      for (int64_t d = 0; d < 64; ++d) {
+        dot += static_cast<double>(p.q.at(0, s, 0, d)) * p.k.at(0, j, 0, d);
+      }
+      if (dot > best_score) best = j, best_score = dot;
+    }
+    EXPECT_NEAR(out.at(0, s, 0, 5), p.v.at(0, best, 0, 5), 1e-3);
+  }
+}
+
+TEST(FloatAttention, EqualKeysGiveTheMeanOfTheValues) {
+  Problem p = make_problem({1, 2, 512, 1, 1, 16}, DType::kF32, Order::kBSHD);
+  std::fill(p.k.bytes.begin(), p.k.bytes.end(), std::byte{0});
+  EXPECT_EQ(difference(p, run(p)), std::nullopt);
+}
+
+TEST(FloatAttention, ANaNInAQueryReachesItsRowOnly) {
+  Problem p = make_problem({1, 4, 300, 1, 1, 16}, DType::kF32, Order::kBSHD);
+  reinterpret_cast<float*>(p.q.bytes.data())[p.q.view.seq_stride] = NAN;
+  const Heads out = run(p);
+  EXPECT_TRUE(std::isnan(out.at(0, 1, 0, 3)));
+  EXPECT_FALSE(std::isnan(out.at(0, 0, 0, 3)));
+}
+
+TEST(FloatAttention, GivesTheSameBitsForAnyNumberOfThreads) {
+  const Problem p = make_problem({2, 150, 300, 4, 2, 64}, DType::kF32, Order::kBSHD);
+  const Heads one = run(p, 1);
+  EXPECT_EQ(run(p, 2).bytes, one.bytes);
+  EXPECT_EQ(run(p, 7).bytes, one.bytes);
+}
+
+TEST(FloatAttention, GivesTheSameBitsForEveryTableOfFloatOps) {
+  const Problem p = make_problem({1, 70, 300, 1, 1, 64}, DType::kBF16, Order::kBHSD);
+  const Heads portable = run(p, 1, Isa::kPortable);
+  for (Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+    if (isa > active_isa()) continue;
+    EXPECT_EQ(run(p, 1, isa).bytes, portable.bytes) << isa_name(isa);
+  }
+}
+
+}  // namespace
+}  // namespace mezzotint

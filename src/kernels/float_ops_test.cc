@@ -1,0 +1,339 @@
+#include "kernels/float_ops.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "kernels/test_data.h"
+
+namespace mezzotint {
+namespace {
+
+using testing_data::as_type;
+using testing_data::floats;
+using testing_data::ulp_of;
+
+constexpr int64_t kLengths[] = {1, 2, 15, 16, 17, 31, 32, 33, 129, 1000};
+constexpr double kEps = 0x1p-24;  // half an ulp of 1
+
+class FloatOpsOf : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (GetParam() > active_isa()) GTEST_SKIP() << "needs " << isa_name(GetParam());
+  }
+  const FloatOps& ops() const { return float_ops(GetParam()); }
+};
+
+// --- functions of one element
+// ---------------------------------------------------------------------
+
+// Results below this are compared absolutely: e^x overflows before 1/e^x vanishes.
+constexpr double kTiny = 0x1p-119;
+
+double error_in_ulp(float got, double want) {
+  const double ulp = std::max<double>(ulp_of(static_cast<float>(want)), kTiny * 0x1p-2);
+  return std::fabs(got - want) / ulp;
+}
+
+double silu(double x) { return x / (1 + std::exp(-x)); }
+double gelu_tanh(double x) {
+  // x / (1 + e^-2u) is 0.5 x (1 + tanh u) without the cancellation of the latter.
+  return x / (1 + std::exp(-2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+// Every 271st float of [2^-40, 128], with both signs: 2.9 million values.
+std::vector<float> sweep() {
+  std::vector<float> values;
+  for (uint32_t bits = std::bit_cast<uint32_t>(0x1p-40f); bits <= std::bit_cast<uint32_t>(128.0f);
+       bits += 271) {
+    values.push_back(std::bit_cast<float>(bits));
+    values.push_back(-values.back());
+  }
+  return values;
+}
+
+double worst_error(void (*op)(const float*, float*, int64_t) noexcept, double (*exact)(double)) {
+  const std::vector<float> x = sweep();
+  std::vector<float> y(x.size());
+  op(x.data(), y.data(), static_cast<int64_t>(x.size()));
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    worst = std::max(worst, error_in_ulp(y[i], exact(x[i])));
+  }
+  return worst;
+}
+
+TEST_P(FloatOpsOf, SiluIsWithinFourUlp) {
+  const double worst = worst_error(ops().silu, silu);
+  EXPECT_LE(worst, 4);
+  EXPECT_GT(worst, 0.25);  // an error of nothing would mean that nothing was compared
+}
+
+TEST_P(FloatOpsOf, GeluTanhIsWithinFourUlp) {
+  const double worst = worst_error(ops().gelu_tanh, gelu_tanh);
+  EXPECT_LE(worst, 4);
+  EXPECT_GT(worst, 0.25);
+}
+
+TEST_P(FloatOpsOf, FourUlpHaveTeeth) {
+  const float x = -3.0f;
+  float y = 0;
+  ops().gelu_tanh(&x, &y, 1);
+  EXPECT_GT(error_in_ulp(y + 5 * ulp_of(y), gelu_tanh(x)), 4);
+}
+
+TEST_P(FloatOpsOf, SpecialValuesOfActivations) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> x = {0.0f, inf, std::numeric_limits<float>::quiet_NaN(), 1e30f, -1e30f};
+  std::vector<float> y(x.size());
+  for (auto op : {ops().silu, ops().gelu_tanh}) {
+    op(x.data(), y.data(), static_cast<int64_t>(x.size()));
+    EXPECT_EQ(y[0], 0.0f);
+    EXPECT_EQ(y[1], inf);
+    EXPECT_TRUE(std::isnan(y[2]));
+    EXPECT_EQ(y[3], 1e30f);
+    EXPECT_EQ(y[4], 0.0f);
+  }
+}
+
+TEST_P(FloatOpsOf, ExpSumIsWithinTwoUlpAndSums) {
+  std::vector<float> x;
+  for (uint32_t bits = std::bit_cast<uint32_t>(0x1p-30f); bits < std::bit_cast<uint32_t>(103.0f);
+       bits += 1013) {
+    x.push_back(-std::bit_cast<float>(bits));
+  }
+  std::vector<float> e = x;
+  const float sum = ops().exp_sum(e.data(), 1.0f, 0.0f, static_cast<int64_t>(e.size()));
+  double exact_sum = 0, worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double exact = std::exp(static_cast<double>(x[i]));
+    exact_sum += exact;
+    worst = std::max(worst, std::fabs(e[i] - exact) / ulp_of(static_cast<float>(exact)));
+  }
+  EXPECT_LE(worst, 2);
+  EXPECT_NEAR(sum, exact_sum, exact_sum * kEps * (static_cast<double>(x.size()) / 16 + 8));
+}
+
+TEST_P(FloatOpsOf, ExpSumAppliesScaleAndShiftAndCountsNoPadding) {
+  for (int64_t n : kLengths) {
+    std::vector<float> x = floats(n, 5);
+    for (float& v : x) v = clamp(v, -8, 8);
+    std::vector<float> e = x;
+    const float sum = ops().exp_sum(e.data(), 0.5f, 2.0f, n);
+    double exact = 0;
+    for (float v : x) exact += std::exp(0.5 * v - 2.0);
+    EXPECT_NEAR(sum, exact, exact * 1e-6) << n;
+  }
+}
+
+// --- rows
+// -----------------------------------------------------------------------------------------
+
+double mean_of(const std::vector<float>& x) {
+  double sum = 0;
+  for (float v : x) sum += v;
+  return sum / static_cast<double>(x.size());
+}
+
+// Sums of n floats in 16 lanes: n/16 + 4 roundings, relative to the sum of magnitudes.
+double sum_error(size_t n) { return (static_cast<double>(n) / 16 + 6) * kEps; }
+
+TEST_P(FloatOpsOf, LayerNormModulateIsWithinItsBound) {
+  const double eps = 1e-6;
+  for (int64_t n : kLengths) {
+    std::vector<float> x = floats(n, 1);
+    for (float& v : x) v += 3.0f;
+    const std::vector<float> scale = floats(n, 2), shift = floats(n, 3);
+    std::vector<float> y(x.size());
+    ops().layer_norm_modulate(x.data(), scale.data(), shift.data(), 1e-6f, y.data(), n);
+    const double mean = mean_of(x);
+    double variance = 0, magnitude = 0;
+    for (float v : x) {
+      variance += (v - mean) * (v - mean) / static_cast<double>(n);
+      magnitude = std::max(magnitude, std::fabs(static_cast<double>(v)));
+    }
+    const double deviation = std::sqrt(variance + eps);
+    // x - mean is off by the error of the mean and one rounding; relative to the deviation it adds
+    // to the normal value, whose own factors round five times more.
+    const double mean_error = 2 * magnitude * sum_error(x.size()) / deviation;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double normal = (x[i] - mean) / deviation;
+      const double gain = 1 + static_cast<double>(scale[i]);
+      const double bound =
+          (mean_error + std::fabs(normal) * (2 * sum_error(x.size()) + 8 * kEps + mean_error)) *
+              std::fabs(gain) +
+          4 * kEps * (std::fabs(normal) * (1 + std::fabs(scale[i])) + std::fabs(shift[i]));
+      ASSERT_NEAR(y[i], normal * gain + shift[i], bound) << n << " " << i;
+    }
+  }
+}
+
+TEST_P(FloatOpsOf, RmsNormIsWithinItsBound) {
+  for (int64_t n : kLengths) {
+    const std::vector<float> x = floats(n, 1), weight = floats(n, 2);
+    std::vector<float> y(x.size());
+    ops().rms_norm(x.data(), weight.data(), 1e-6f, y.data(), n);
+    double mean_square = 0;
+    for (float v : x) mean_square += static_cast<double>(v) * v / static_cast<double>(n);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double exact = x[i] / std::sqrt(mean_square + 1e-6) * weight[i];
+      const double relative = sum_error(x.size()) / 2 + 8 * kEps;
+      ASSERT_NEAR(y[i], exact, std::fabs(exact) * relative + 1e-44) << n << " " << i;
+    }
+  }
+}
+
+TEST_P(FloatOpsOf, RowBoundsHaveTeeth) {
+  std::vector<float> x = floats(64, 1);
+  const std::vector<float> weight(64, 1.0f);
+  std::vector<float> y(64), z(64);
+  ops().rms_norm(x.data(), weight.data(), 1e-6f, y.data(), 64);
+  x[7] += 0.01f * std::fabs(x[7]) + 0.01f;
+  ops().rms_norm(x.data(), weight.data(), 1e-6f, z.data(), 64);
+  EXPECT_GT(std::fabs(z[7] - y[7]), std::fabs(y[7]) * (sum_error(64) + 8 * kEps));
+}
+
+TEST_P(FloatOpsOf, RotatePairsTurnsAdjacentPairs) {
+  for (int64_t n : {2, 14, 16, 18, 64, 128, 130}) {
+    const std::vector<float> x = floats(n, 1), c = floats(n / 2, 2), s = floats(n / 2, 3);
+    std::vector<float> y(x.size());
+    ops().rotate_pairs(x.data(), c.data(), s.data(), y.data(), n);
+    for (size_t i = 0; i < x.size(); i += 2) {
+      ASSERT_EQ(y[i], x[i] * c[i / 2] - x[i + 1] * s[i / 2]) << n << " " << i;
+      ASSERT_EQ(y[i + 1], x[i + 1] * c[i / 2] + x[i] * s[i / 2]) << n << " " << i;
+    }
+  }
+}
+
+TEST_P(FloatOpsOf, SimpleOpsRoundEachStepOnce) {
+  for (int64_t n : kLengths) {
+    const std::vector<float> x = floats(n, 1), gate = floats(n, 2), start = floats(n, 3);
+    std::vector<float> y = start, z = start;
+    ops().add_scaled(x.data(), gate.data(), y.data(), n);
+    ops().multiply(0.3f, z.data(), n);
+    float largest = -std::numeric_limits<float>::infinity();
+    for (size_t i = 0; i < x.size(); ++i) {
+      volatile float product = gate[i] * x[i];
+      ASSERT_EQ(y[i], start[i] + product) << n << " " << i;
+      ASSERT_EQ(z[i], start[i] * 0.3f);
+      largest = std::max(largest, x[i]);
+    }
+    EXPECT_EQ(ops().max(x.data(), n), largest);
+  }
+  EXPECT_EQ(ops().max(nullptr, 0), -std::numeric_limits<float>::infinity());
+}
+
+// --- conversions
+// ----------------------------------------------------------------------------------
+
+TEST_P(FloatOpsOf, WidenReadsEveryHalfAsNumericsDoes) {
+  std::vector<uint16_t> half(65536);
+  for (size_t i = 0; i < half.size(); ++i) half[i] = static_cast<uint16_t>(i);
+  std::vector<float> y(half.size());
+  for (FloatType type : {FloatType::kBF16, FloatType::kF16}) {
+    ops().widen(half.data(), type, y.data(), static_cast<int64_t>(y.size()));
+    for (int64_t i = 0; i < 65536; ++i) {
+      ASSERT_EQ(std::bit_cast<uint32_t>(y[static_cast<size_t>(i)]),
+                std::bit_cast<uint32_t>(load_float(half.data(), type, i)))
+          << i;
+    }
+  }
+}
+
+TEST_P(FloatOpsOf, NarrowRoundsAsNumericsDoes) {
+  std::vector<float> x;
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    for (uint32_t low : {0u, 1u, 0x0fffu, 0x1000u, 0x1001u, 0x7fffu, 0x8000u, 0x8001u}) {
+      x.push_back(std::bit_cast<float>(bits << 16 | low));
+    }
+  }
+  std::vector<uint16_t> y(x.size());
+  for (FloatType type : {FloatType::kBF16, FloatType::kF16}) {
+    ops().narrow(x.data(), y.data(), type, static_cast<int64_t>(x.size()));
+    uint16_t want = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      store_float(x[i], &want, type, 0);
+      ASSERT_EQ(y[i], want) << std::hexfloat << x[i];
+    }
+  }
+}
+
+TEST_P(FloatOpsOf, ConversionsHandleEveryLength) {
+  for (int64_t n : kLengths) {
+    const std::vector<float> x = floats(n, 1);
+    const std::vector<int8_t> q = testing_data::codes(n, 2);
+    std::vector<float> y(x.size() + 1, 77.0f);
+    ops().widen_int8(q.data(), y.data(), n);
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(y[i], static_cast<float>(q[i]));
+    for (FloatType type : {FloatType::kF32, FloatType::kBF16, FloatType::kF16}) {
+      const auto bytes = as_type(x, type);
+      auto back = bytes;
+      ops().widen(bytes.data(), type, y.data(), n);
+      ops().narrow(y.data(), back.data(), type, n);
+      ASSERT_EQ(back, bytes) << n;
+    }
+    EXPECT_EQ(y[x.size()], 77.0f);  // nothing behind the end
+  }
+}
+
+TEST_P(FloatOpsOf, ScaleBiasRoundsAfterEachStep) {
+  for (int64_t n : kLengths) {
+    const std::vector<float> acc = floats(n, 1), scale = floats(n, 2), bias = floats(n, 3);
+    for (FloatType type : {FloatType::kF32, FloatType::kBF16, FloatType::kF16}) {
+      std::vector<std::byte> y(acc.size() * static_cast<size_t>(float_size(type))), want = y;
+      ops().scale_bias(acc.data(), scale.data(), bias.data(), y.data(), type, n);
+      for (int64_t i = 0; i < n; ++i) {
+        const auto at = static_cast<size_t>(i);
+        volatile float product = acc[at] * scale[at];
+        store_float(product + bias[at], want.data(), type, i);
+      }
+      ASSERT_EQ(y, want) << n;
+      ops().scale_bias(acc.data(), nullptr, nullptr, y.data(), type, n);
+      ASSERT_EQ(y, as_type(acc, type));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, FloatOpsOf, testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
+                         [](const auto& info) { return std::string(isa_name(info.param)); });
+
+// --- all tables
+// -----------------------------------------------------------------------------------
+
+TEST(FloatOps, EveryIsaGivesTheSameBits) {
+  const auto results = [](Isa isa, int64_t n) {
+    const FloatOps& ops = float_ops(isa);
+    const std::vector<float> x = floats(n, 1), a = floats(n, 2), b = floats(n, 3);
+    std::vector<std::vector<float>> out(7, std::vector<float>(x.size()));
+    ops.silu(x.data(), out[0].data(), n);
+    ops.gelu_tanh(x.data(), out[1].data(), n);
+    ops.layer_norm_modulate(x.data(), a.data(), b.data(), 1e-6f, out[2].data(), n);
+    ops.rms_norm(x.data(), a.data(), 1e-6f, out[3].data(), n);
+    ops.rotate_pairs(x.data(), a.data(), b.data(), out[4].data(), n / 2 * 2);
+    out[5] = x;
+    out[6][0] = ops.exp_sum(out[5].data(), 0.125f, 1.0f, n);
+    return out;
+  };
+  for (int64_t n : kLengths) {
+    const auto portable = results(Isa::kPortable, n);
+    for (Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+      if (isa > active_isa()) continue;
+      const auto other = results(isa, n);
+      for (size_t op = 0; op < portable.size(); ++op) {
+        for (size_t i = 0; i < portable[op].size(); ++i) {
+          ASSERT_EQ(std::bit_cast<uint32_t>(portable[op][i]), std::bit_cast<uint32_t>(other[op][i]))
+              << isa_name(isa) << " op " << op << " n " << n << " at " << i;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mezzotint

@@ -1,0 +1,105 @@
+#include "kernels/registry.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+#include "kernels/test_data.h"
+#include "mezzotint/error.h"
+
+namespace mezzotint {
+namespace {
+
+constexpr QuantScheme kInt8Weight{Element::kInt8, Granularity::kPerChannel, 0};
+constexpr QuantScheme kFloatWeight{Element::kBF16, Granularity::kNone, 0};
+constexpr Isa kEveryIsa[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni,
+                             Isa::kAvx512Bf16};
+
+TEST(Registry, NamesAreUnique) {
+  std::set<std::string_view> names;
+  for (const LinearKernel& row : linear_kernels()) EXPECT_TRUE(names.insert(row.name).second);
+  for (const QuantizeRowsKernel& row : quantize_rows_kernels()) {
+    EXPECT_TRUE(names.insert(row.name).second);
+  }
+  for (const LayoutRow& row : layout_rows()) EXPECT_TRUE(names.insert(row.name).second);
+}
+
+TEST(Registry, EveryLayoutAndFormEndsWithAPortableReferenceThatTakesEverything) {
+  for (const LinearKernel& row : linear_kernels()) {
+    const LinearKernel* last = nullptr;
+    for (const LinearKernel& other : linear_kernels()) {
+      if (other.layout == row.layout && other.activation == row.activation) last = &other;
+    }
+    EXPECT_TRUE(is_reference(*last)) << row.name;
+    EXPECT_EQ(last->isa, Isa::kPortable);
+    EXPECT_EQ(last->declines, nullptr);
+  }
+}
+
+TEST(Registry, Int8LinearsRunOnVnniWhereThereIsVnni) {
+  for (Isa isa : kEveryIsa) {
+    const LayoutId expected = isa >= Isa::kAvx512Vnni ? LayoutId::kInt8Vnni : LayoutId::kInt8Rows;
+    const LayoutRow& layout =
+        choose_layout(kInt8Weight, ActivationForm::kInt8Rows, 3072, 3072, isa);
+    EXPECT_EQ(layout.id, expected) << isa_name(isa);
+    for (int64_t m : {1, 4, 4096}) {
+      const auto& row =
+          choose_linear_kernel(layout.id, ActivationForm::kInt8Rows, m, 3072, 3072, isa);
+      EXPECT_EQ(is_reference(row), isa == Isa::kPortable) << row.name;
+    }
+  }
+}
+
+TEST(Registry, FormOfXDecidesTheRowOfALayout) {
+  const auto& codes =
+      choose_linear_kernel(LayoutId::kInt8Rows, ActivationForm::kInt8Rows, 8, 8, 8, Isa::kAvx2);
+  const auto& floats =
+      choose_linear_kernel(LayoutId::kInt8Rows, ActivationForm::kFloat, 8, 8, 8, Isa::kAvx2);
+  EXPECT_EQ(codes.name, "int8_rows/avx2");
+  EXPECT_EQ(floats.name, "int8_weight_only/blas_avx2");
+}
+
+TEST(Registry, SumsThatCouldOverflow32BitsGoElsewhere) {
+  const auto layout_for = [](int64_t k) {
+    return choose_layout(kInt8Weight, ActivationForm::kInt8Rows, 1, k, Isa::kAvx512Bf16).id;
+  };
+  EXPECT_EQ(layout_for(65793), LayoutId::kInt8Vnni);
+  EXPECT_EQ(layout_for(65794), LayoutId::kInt8Rows);
+  const auto row_for = [](int64_t k) {
+    return choose_linear_kernel(LayoutId::kInt8Rows, ActivationForm::kInt8Rows, 1, 1, k,
+                                Isa::kAvx512Bf16)
+        .name;
+  };
+  EXPECT_EQ(row_for(132104), "int8_rows/avx2");
+  EXPECT_EQ(row_for(132105), "int8_rows/reference");
+}
+
+TEST(Registry, FloatWeightsStayAsTheyAre) {
+  EXPECT_EQ(choose_layout(kFloatWeight, ActivationForm::kFloat, 8, 8, Isa::kPortable).id,
+            LayoutId::kFloatRows);
+}
+
+TEST(Registry, UnservedSchemesAreErrorsWithReasons) {
+  const QuantScheme grouped{Element::kInt8, Granularity::kPerGroup, 64};
+  EXPECT_THROW(choose_layout(grouped, ActivationForm::kFloat, 8, 64, Isa::kAvx512), Error);
+  try {
+    choose_linear_kernel(LayoutId::kInt8Vnni, ActivationForm::kFloat, 8, 16, 32, Isa::kAvx512);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    const std::string message = error.what();
+    EXPECT_NE(message.find("a row of layout int8_vnni"), std::string::npos) << message;
+    EXPECT_NE(message.find("m 8, n 16, k 32 (no row for this form of x)"), std::string::npos)
+        << message;
+  }
+}
+
+TEST(Registry, QuantizerOfTheBestIsaComesFirst) {
+  EXPECT_EQ(choose_quantize_rows_kernel(Isa::kAvx512Bf16).name, "quantize_rows/avx512");
+  EXPECT_EQ(choose_quantize_rows_kernel(Isa::kAvx2).name, "quantize_rows/avx2");
+  EXPECT_EQ(choose_quantize_rows_kernel(Isa::kPortable).name, "quantize_rows/portable");
+}
+
+}  // namespace
+}  // namespace mezzotint
