@@ -27,9 +27,9 @@
 namespace mezzotint {
 
 struct TensorInfo {
-  std::string name;
+  std::string name{};
   DType dtype = DType::kF32;
-  Shape shape;
+  Shape shape{};
   int64_t bytes = 0;
   int file = 0;  // index into WeightStore::files()
 };
@@ -63,9 +63,9 @@ class MZ_API WeightStore {
 };
 
 struct TensorPlan {
-  std::string name;
+  std::string name{};
   DType dtype = DType::kF32;
-  Shape shape;
+  Shape shape{};
 };
 
 struct WriterOptions {

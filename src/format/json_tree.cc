@@ -12,6 +12,9 @@ namespace {
 
 using Kind = JsonValue::Kind;
 
+constexpr std::string_view kNotJson = "the file is not valid JSON";
+constexpr std::string_view kFix = "write it again or get a fresh copy";
+
 class TreeSax {
  public:
   TreeSax(std::string_view file, const JsonLimits& limits) : file_(file), limits_(limits) {}
@@ -35,8 +38,7 @@ class TreeSax {
     return true;
   }
   bool parse_error(size_t, const std::string&, const nlohmann::json::exception& e) {
-    throw_not_json("the file is not valid JSON", file_, e.what(),
-                   "write it again or get a fresh copy");
+    throw_not_json(kNotJson, file_, e.what(), kFix);
   }
 
   JsonValue take() { return std::move(root_); }
@@ -164,6 +166,7 @@ JsonValue parse_json(std::span<const std::byte> bytes, std::string_view file,
     throw Error(ErrorCode::kInput, "the JSON file begins with a byte order mark",
                 {.file = std::string(file), .fix = "save it as UTF-8 without BOM"});
   }
+  reject_zero_bytes(text, kNotJson, file, kFix);
   TreeSax sax(file, limits);
   nlohmann::json::sax_parse(text.begin(), text.end(), &sax);
   return sax.take();
@@ -175,7 +178,14 @@ std::string json_text(const JsonValue& value, int indent) {
   return out;
 }
 
-void throw_not_json(std::string_view what, std::string_view file, const char* parser,
+void reject_zero_bytes(std::string_view text, std::string_view what, std::string_view file,
+                       std::string_view fix) {
+  const size_t at = text.find('\0');
+  if (at == std::string_view::npos) return;
+  throw_not_json(what, file, "a zero byte at " + std::to_string(at), fix);
+}
+
+void throw_not_json(std::string_view what, std::string_view file, std::string_view parser,
                     std::string_view fix) {
   std::string_view found = parser;  // "[json.exception.parse_error.101] parse error at line 1, ..."
   const size_t bracket = found.find("] ");

@@ -43,8 +43,13 @@ JsonValue parse_json(std::span<const std::byte> bytes, std::string_view file,
 // Like Python's json.dumps(value, indent=N); indent 0 writes one line, as json.dumps(value).
 std::string json_text(const JsonValue& value, int indent);
 
+// The parser takes a zero byte for the end of the text and would ignore what follows it; in JSON
+// there is none. Throws like throw_not_json.
+void reject_zero_bytes(std::string_view text, std::string_view what, std::string_view file,
+                       std::string_view fix);
+
 // An Error(kInput) for a text that is not JSON: what the parser said, without its own prefixes.
-[[noreturn]] void throw_not_json(std::string_view what, std::string_view file, const char* parser,
-                                 std::string_view fix);
+[[noreturn]] void throw_not_json(std::string_view what, std::string_view file,
+                                 std::string_view parser, std::string_view fix);
 
 }  // namespace mezzotint

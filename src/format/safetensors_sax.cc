@@ -10,6 +10,9 @@
 namespace mezzotint {
 namespace {
 
+constexpr std::string_view kNotJson = "the header is not valid JSON";
+constexpr std::string_view kDamaged = "the file is damaged: copy or download it again";
+
 std::string all_dtypes() {
   std::string names;
   for (int i = 0; i <= static_cast<int>(DType::kF8E8M0); ++i) {
@@ -85,8 +88,7 @@ class HeaderSax {
     return true;
   }
   bool parse_error(size_t, const std::string&, const nlohmann::json::exception& e) {
-    throw_not_json("the header is not valid JSON", file_, e.what(),
-                   "the file is damaged: copy or download it again");
+    throw_not_json(kNotJson, file_, e.what(), kDamaged);
   }
 
   HeaderFields take() { return std::move(fields_); }
@@ -202,6 +204,7 @@ void HeaderSax::finish_entry() {
 }  // namespace
 
 HeaderFields read_header_json(std::string_view json, std::string_view file_name) {
+  reject_zero_bytes(json, kNotJson, file_name, kDamaged);
   HeaderSax sax(file_name);
   nlohmann::json::sax_parse(json.begin(), json.end(), &sax);
   return sax.take();

@@ -1,0 +1,71 @@
+#include "format/mapped_file.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "format/expect_error.h"
+#include "format/output_file.h"
+#include "format/temp_folder.h"
+
+namespace mezzotint {
+namespace {
+
+// Pages of [data, data + bytes) that this process has in its page tables.
+int64_t resident_pages(const std::byte* data, int64_t bytes) {
+  const auto first = reinterpret_cast<uintptr_t>(data) / 4096;
+  std::vector<uint64_t> entries(static_cast<size_t>(bytes / 4096));
+  const OutputFile pagemap("/proc/self/pagemap", OutputFile::Mode::kReadOnly);
+  if (!pagemap.read_at(static_cast<int64_t>(first * 8), std::as_writable_bytes(std::span(entries)))) {
+    return -1;
+  }
+  return std::count_if(entries.begin(), entries.end(), [](uint64_t e) { return (e >> 63) != 0; });
+}
+
+TEST(MappedFile, HoldsTheBytesOfTheFileBehindALink) {
+  const TempFolder folder;
+  const auto file = folder.write("blob", "hello");
+  std::filesystem::create_symlink(file, folder.path() / "link");
+  const auto map = MappedFile::open(folder.path() / "link");
+  EXPECT_EQ(map->size(), 5);
+  EXPECT_EQ(map->data()[4], std::byte{'o'});
+  EXPECT_FALSE(map->world_writable());
+  std::filesystem::permissions(file, std::filesystem::perms::all);
+  EXPECT_TRUE(MappedFile::open(file)->world_writable());
+}
+
+TEST(MappedFile, RejectsWhatIsNoReadableRegularFile) {
+  const TempFolder folder;
+  expect_error(ErrorCode::kInput, {"cannot open the file", "No such file", "none"},
+               [&] { MappedFile::open(folder.path() / "none"); });
+  expect_error(ErrorCode::kInput, {"not a regular file"}, [&] { MappedFile::open(folder.path()); });
+  const auto empty = folder.write("empty", "");
+  expect_error(ErrorCode::kInput, {"the file is empty", "empty)"},
+               [&] { MappedFile::open(empty); });
+  const auto pipe = folder.path() / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  expect_error(ErrorCode::kInput, {"not a regular file"}, [&] { MappedFile::open(pipe); });
+}
+
+TEST(MappedFile, ReleaseDropsThePagesAndKeepsTheBytes) {
+  constexpr int64_t kBytes = 8 << 20;
+  const TempFolder folder;
+  const auto file = folder.write("f", std::string(kBytes, 'x'));
+  const auto map = MappedFile::open(file);
+  int64_t sum = 0;
+  for (int64_t i = 0; i < kBytes; i += 4096) sum += std::to_integer<int64_t>(map->data()[i]);
+  EXPECT_EQ(sum, kBytes / 4096 * 'x');
+  EXPECT_EQ(resident_pages(map->data(), kBytes), kBytes / 4096);
+  map->release(4 << 20, 4 << 20);
+  EXPECT_EQ(resident_pages(map->data() + (4 << 20), 4 << 20), 0);
+  EXPECT_EQ(resident_pages(map->data(), 4 << 20), 1024) << "the other half stays";
+  map->release(1, kBytes - 2);
+  EXPECT_EQ(resident_pages(map->data(), kBytes), 0) << "partial pages at the ends as well";
+  EXPECT_EQ(map->data()[kBytes - 1], std::byte{'x'});
+}
+
+}  // namespace
+}  // namespace mezzotint

@@ -1,0 +1,247 @@
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "format/expect_error.h"
+#include "format/temp_folder.h"
+#include "mezzotint/weights.h"
+
+namespace mezzotint {
+namespace {
+
+namespace fs = std::filesystem;
+
+// One U8 tensor of `bytes` bytes 0, 1, 2, ...
+std::string one_tensor(const std::string& name, int64_t bytes) {
+  const std::string n = std::to_string(bytes);
+  return safetensors_file("{\"" + name + "\":{\"dtype\":\"U8\",\"shape\":[" + n +
+                              "],\"data_offsets\":[0," + n + "]}}",
+                          bytes);
+}
+
+std::string index_of(const std::string& map) { return "{\"weight_map\":{" + map + "}}"; }
+
+// VmHWM in bytes since the last reset.
+int64_t peak_resident() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word) {
+    int64_t kilobytes = 0;
+    if (word == "VmHWM:" && status >> kilobytes) return kilobytes * 1024;
+  }
+  return -1;
+}
+
+bool reset_peak_resident() {
+  std::ofstream clear("/proc/self/clear_refs");
+  clear << "5" << std::flush;
+  return clear.good();
+}
+
+TEST(WeightStore, ReadsWithoutCopy) {
+  const TempFolder folder;
+  const fs::path file = folder.write("m.safetensors", one_tensor("w", 100));
+  const WeightStore store = WeightStore::open(file);
+  ASSERT_EQ(store.tensors().size(), 1u);
+  EXPECT_EQ(store.tensors()[0].bytes, 100);
+  EXPECT_EQ(store.total_bytes(), 100);
+  EXPECT_EQ(store.folder(), folder.path());
+  const Tensor w = store.read("w");
+  EXPECT_TRUE(w.buffer().read_only());
+  EXPECT_FALSE(w.buffer().owned());
+  EXPECT_EQ(w.data<uint8_t>()[99], 99);
+  EXPECT_EQ(store.read("w").raw(), w.raw());
+  EXPECT_TRUE(store.warnings().empty());
+}
+
+TEST(WeightStore, ATensorOutlivesItsStore) {
+  const TempFolder folder;
+  Tensor w;
+  {
+    const WeightStore store = WeightStore::open(folder.write("m.safetensors", one_tensor("w", 9)));
+    w = store.read("w");
+  }
+  EXPECT_EQ(w.data<uint8_t>()[8], 8);
+}
+
+TEST(WeightStore, CopiesWhatIsNotAligned) {
+  const TempFolder folder;
+  // The F32 begins at byte 1 of the data, and the header has an odd length.
+  std::string json =
+      "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+      "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[1,9]}}";
+  if ((json.size() + 1) % 4 == 0) json += ' ';
+  const WeightStore store = WeightStore::open(folder.write("m.safetensors", safetensors_file(json, 9)));
+  const Tensor b = store.read("b");
+  EXPECT_TRUE(b.buffer().owned());
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(b.raw()) % 4, 0u);
+  EXPECT_EQ(b.raw()[0], std::byte{1});
+  EXPECT_EQ(b.raw()[7], std::byte{8});
+}
+
+TEST(WeightStore, NamesTheNearestTensors) {
+  const TempFolder folder;
+  const WeightStore store =
+      WeightStore::open(folder.write("m.safetensors", one_tensor("proj_out.weight", 4)));
+  EXPECT_EQ(store.find("proj_out"), nullptr);
+  expect_error(ErrorCode::kInput,
+               {"no tensor of this name", "tensor proj_out", "m.safetensors",
+                "did you mean proj_out.weight?"},
+               [&] { store.read("proj_out"); });
+}
+
+TEST(WeightStore, ReadsShardsAsOne) {
+  const TempFolder folder;
+  folder.write("m-1.safetensors", one_tensor("a", 5));
+  folder.write("m-2.safetensors", one_tensor("b", 7));
+  folder.write("m.safetensors.index.json",
+               "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"b\":\"m-2.safetensors\","
+               "\"a\":\"m-1.safetensors\"}}");
+  const WeightStore store = WeightStore::open(folder.path() / "m.safetensors.index.json");
+  EXPECT_EQ(store.files().size(), 2u);
+  EXPECT_EQ(store.total_bytes(), 12);
+  EXPECT_EQ(store.info("b").file, 1);
+  EXPECT_EQ(store.read("b").data<uint8_t>()[6], 6);
+  EXPECT_TRUE(store.warnings().empty());
+}
+
+TEST(WeightStore, FollowsLinksIntoACache) {
+  const TempFolder folder;
+  const fs::path blob = folder.write("blobs/abc", one_tensor("w", 4));
+  fs::create_directories(folder.path() / "snapshot");
+  fs::create_symlink(blob, folder.path() / "snapshot" / "model.safetensors");
+  const WeightStore store = WeightStore::open(folder.path() / "snapshot");
+  EXPECT_EQ(store.folder(), folder.path() / "snapshot");
+  EXPECT_EQ(store.read("w").size(), 4);
+}
+
+TEST(WeightStore, WarnsAboutAWorldWritableFileAndAWrongTotal) {
+  const TempFolder folder;
+  const fs::path shard = folder.write("m-1.safetensors", one_tensor("a", 5));
+  fs::permissions(shard, fs::perms::all);
+  folder.write("m.safetensors.index.json",
+               "{\"metadata\":{\"total_size\":13},\"weight_map\":{\"a\":\"m-1.safetensors\"}}");
+  const WeightStore store = WeightStore::open(folder.path() / "m.safetensors.index.json");
+  ASSERT_EQ(store.warnings().size(), 2u);
+  EXPECT_NE(store.warnings()[0].find("anyone may write"), std::string::npos);
+  EXPECT_NE(store.warnings()[1].find("total_size says 13, the shards hold 5"), std::string::npos);
+}
+
+struct HostileIndex {
+  const char* name;
+  const char* index;
+  const char* message;
+  const char* place;
+};
+
+class HostileShards : public testing::TestWithParam<HostileIndex> {};
+
+TEST_P(HostileShards, AreOneClearError) {
+  const TempFolder folder;
+  folder.write("m-1.safetensors", one_tensor("a", 5));
+  folder.write("m-2.safetensors", one_tensor("b", 7));
+  folder.write("twin.safetensors", one_tensor("a", 5));
+  folder.write("bad.safetensors", "{}");
+  folder.write("m.safetensors.index.json", index_of(GetParam().index));
+  expect_error(ErrorCode::kInput, {GetParam().message, GetParam().place},
+               [&] { WeightStore::open(folder.path() / "m.safetensors.index.json"); });
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Index, HostileShards,
+    testing::Values(
+        HostileIndex{"MissingShard", R"("a":"m-1.safetensors","c":"m-3.safetensors")",
+                     "a shard is missing", "m-3.safetensors"},
+        HostileIndex{"ListedNotHeld", R"("a":"m-1.safetensors","c":"m-1.safetensors")",
+                     "missing from its shard", "tensor c"},
+        HostileIndex{"ListedInAnotherShard", R"("b":"m-1.safetensors","a":"m-2.safetensors")",
+                     "index and shard disagree", "tensor a"},
+        HostileIndex{"DuplicateOverShards", R"("a":"m-1.safetensors","x":"twin.safetensors")",
+                     "stands in two shards", "tensor a"},
+        HostileIndex{"ShardIsDamaged", R"("a":"m-1.safetensors","x":"bad.safetensors")",
+                     "too short", "bad.safetensors"},
+        HostileIndex{"OutsideTheFolder", R"("a":"../m-1.safetensors")", "not a plain", "tensor a"}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(WeightStore, RejectsATensorOfAShardThatTheIndexDoesNotList) {
+  const TempFolder folder;
+  folder.write("m-1.safetensors",
+               safetensors_file("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+                                "\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}",
+                                2));
+  folder.write("m.safetensors.index.json", index_of("\"a\":\"m-1.safetensors\""));
+  expect_error(ErrorCode::kInput, {"disagree", "tensor b", "got no entry", "index.json"},
+               [&] { WeightStore::open(folder.path() / "m.safetensors.index.json"); });
+}
+
+TEST(WeightStore, SeveralThreadsReadAndReleaseAtOnce) {
+  constexpr int64_t kBytes = 3'000'000;
+  const TempFolder folder;
+  const WeightStore store =
+      WeightStore::open(folder.write("m.safetensors", one_tensor("w", kBytes)));
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&store, t] {
+      for (int round = 0; round < 20; ++round) {
+        const Tensor w = store.read("w");
+        for (int64_t i = t; i < kBytes; i += 4096) {
+          ASSERT_EQ(w.data<uint8_t>()[i], static_cast<uint8_t>(i));
+        }
+        store.release("w");
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+// 4 GiB that take no space on the disk, in 64 tensors.
+fs::path sparse_file(const TempFolder& folder) {
+  constexpr int64_t kTensor = int64_t{64} << 20;
+  std::string json = "{";
+  for (int64_t i = 0; i < 64; ++i) {
+    json += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":{\"dtype\":\"F32\",\"shape\":[" +
+            std::to_string(kTensor / 4) + "],\"data_offsets\":[" + std::to_string(i * kTensor) +
+            "," + std::to_string((i + 1) * kTensor) + "]}";
+  }
+  json += "}";
+  const std::string file = safetensors_file(json, 0);
+  const fs::path path = folder.write("m.safetensors", file);
+  fs::resize_file(path, file.size() + 64 * static_cast<uint64_t>(kTensor));
+  return path;
+}
+
+TEST(WeightStore, OpeningAHugeFileTakesNoMemory) {
+  const TempFolder folder;
+  const fs::path path = sparse_file(folder);
+  if (!reset_peak_resident()) GTEST_SKIP() << "no /proc/self/clear_refs";
+  const int64_t before = peak_resident();
+  const WeightStore store = WeightStore::open(path);
+  EXPECT_EQ(store.total_bytes(), int64_t{4} << 30);
+  EXPECT_LT(peak_resident() - before, int64_t{4} << 20);
+}
+
+TEST(WeightStore, StreamingAHugeFileTakesTheMemoryOfOneTensor) {
+  const TempFolder folder;
+  const WeightStore store = WeightStore::open(sparse_file(folder));
+  if (!reset_peak_resident()) GTEST_SKIP() << "no /proc/self/clear_refs";
+  const int64_t before = peak_resident();
+  int64_t sum = 0;
+  for (const char* name : {"0", "1", "2", "3"}) {
+    const Tensor t = store.read(name);
+    for (int64_t i = 0; i < t.byte_size(); i += 4096) sum += std::to_integer<int>(t.raw()[i]);
+    store.release(name);
+  }
+  EXPECT_EQ(sum, 0);
+  EXPECT_LT(peak_resident() - before, int64_t{70} << 20);
+  // The bound has teeth: the same without release() breaks it.
+  for (const char* name : {"4", "5"}) {
+    const Tensor t = store.read(name);
+    for (int64_t i = 0; i < t.byte_size(); i += 4096) sum += std::to_integer<int>(t.raw()[i]);
+  }
+  EXPECT_GT(peak_resident() - before, int64_t{100} << 20);
+}
+
+}  // namespace
+}  // namespace mezzotint
