@@ -15,9 +15,9 @@
 namespace mezzotint {
 namespace {
 
-// A tile of scores [64][256] is 64 KiB and the K and V tiles of 128 columns 128 KiB each: together
-// they fit a second-level cache of 512 KiB.
-constexpr int64_t kQueryTile = 64;
+// A tile of scores [128][256] is 128 KiB, as are the K and V tiles of 128 columns: together they
+// fit a second-level cache of 512 KiB.
+constexpr int64_t kQueryTile = 128;
 constexpr int64_t kKeyTile = 256;
 
 // A row-major f32 matrix that sgemm reads.
@@ -28,13 +28,13 @@ struct Panel {
 
 // Scratch of one task: f32 copies, scores and the state of the online softmax.
 struct TaskScratch {
-  float* q;        // [64][dim], bf16 input only
+  float* q;        // [128][dim], bf16 input only
   float* k;        // [256][dim], bf16 input only
   float* v;        // [256][dim], bf16 input only
-  float* scores;   // [64][256]
-  float* out;      // [64][dim]
-  float* row_max;  // [64] largest score so far
-  float* row_sum;  // [64] sum of e^(score - row_max) so far
+  float* scores;   // [128][256]
+  float* out;      // [128][dim]
+  float* row_max;  // [128] largest score so far
+  float* row_sum;  // [128] sum of e^(score - row_max) so far
 };
 
 int64_t scratch_floats(int64_t dim) {

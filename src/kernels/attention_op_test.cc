@@ -148,7 +148,7 @@ std::optional<std::string> difference(const Problem& p, const Heads& out) {
   return std::nullopt;
 }
 
-// Around the query tile of 64 and the key tile of 256.
+// Around the query tile of 128 and the key tile of 256.
 constexpr Shape4 kShapes[] = {
     {1, 1, 1, 1, 1, 64},    {1, 63, 255, 1, 1, 64}, {1, 64, 256, 2, 1, 72}, {1, 65, 257, 1, 1, 128},
     {2, 80, 80, 2, 2, 128}, {1, 3, 1000, 4, 2, 33}, {3, 129, 513, 2, 2, 1}, {1, 300, 700, 1, 1, 16},

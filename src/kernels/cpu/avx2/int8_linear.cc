@@ -58,8 +58,8 @@ void widen_rows(const int8_t* q, int64_t stride, int64_t k, int64_t begin, int64
 }
 
 // acc[i][j] = sum over k of x[i] w[j].
-void int8_block_hot(const int16_t* x, const int16_t* w, int64_t depth,
-                    int32_t (&sums)[kRows][kColumns]) noexcept {
+[[gnu::noinline]] void int8_block_hot(const int16_t* x, const int16_t* w, int64_t depth,
+                                      int32_t (&sums)[kRows][kColumns]) noexcept {
   __m256i acc[kRows][kColumns];
 #pragma GCC unroll 2
   for (int i = 0; i < kRows; ++i) {
@@ -82,13 +82,44 @@ void int8_block_hot(const int16_t* x, const int16_t* w, int64_t depth,
   }
 }
 
-void write_block(const LinearTile& tile, int64_t m, int64_t n,
+// numerics/int8.h, int8_output, for four columns; both arrays are padded to four.
+[[gnu::always_inline]] inline __m128 outputs(const int32_t* sums, const float* w_scale,
+                                             float x_scale, const float* bias) {
+  const __m128 acc = _mm_cvtepi32_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sums)));
+  const __m128 scaled = _mm_mul_ps(_mm_mul_ps(acc, _mm_loadu_ps(w_scale)), _mm_set1_ps(x_scale));
+  return _mm_add_ps(scaled, _mm_loadu_ps(bias));
+}
+
+// Scale and bias of the columns of a block.
+struct BlockColumns {
+  float w_scale[kColumns] = {};
+  float bias[kColumns] = {};
+  int64_t count = 0;
+};
+
+BlockColumns block_columns(const LinearTile& tile, int64_t n) {
+  BlockColumns columns;
+  columns.count = tile.n_end - n < kColumns ? tile.n_end - n : kColumns;
+  for (int64_t j = 0; j < columns.count; ++j) {
+    columns.w_scale[j] = tile.w_scale[n + j];
+    columns.bias[j] = tile.bias == nullptr ? 0.0f : tile.bias[n + j];
+  }
+  return columns;
+}
+
+void write_block(const LinearTile& tile, int64_t m, int64_t n, const BlockColumns& columns,
                  const int32_t (&sums)[kRows][kColumns]) {
   for (int64_t i = 0; i < kRows && m + i < tile.m_end; ++i) {
-    for (int64_t j = 0; j < kColumns && n + j < tile.n_end; ++j) {
-      const float bias = tile.bias == nullptr ? 0.0f : tile.bias[n + j];
-      const float y = int8_output(sums[i][j], tile.w_scale[n + j], tile.x_scale[m + i], bias);
-      store_float(y, tile.y, tile.y_type, (m + i) * tile.y_stride + n + j);
+    const __m128 y = outputs(sums[i], columns.w_scale, tile.x_scale[m + i], columns.bias);
+    const int64_t first = (m + i) * tile.y_stride + n;
+    if (tile.y_type == FloatType::kF32 && columns.count == kColumns) {
+      _mm_storeu_ps(static_cast<float*>(tile.y) + first, y);
+      continue;
+    }
+    float lanes[kColumns];
+    _mm_storeu_ps(lanes, y);
+    for (int64_t j = 0; j < columns.count; ++j) {
+      store_float(lanes[j], tile.y, tile.y_type, first + j);
     }
   }
 }
@@ -108,10 +139,11 @@ void int8_rows_linear(const LinearTile& tile) noexcept {
   widen_rows(tile.xq, tile.xq_stride, tile.k, tile.m_begin, tile.m_end, rows, x);
   for (int64_t n = tile.n_begin; n < tile.n_end; n += kColumns) {
     widen_rows(reinterpret_cast<const int8_t*>(tile.w), tile.k, tile.k, n, tile.n_end, kColumns, w);
+    const BlockColumns columns = block_columns(tile, n);
     for (int64_t i = 0; i < rows; i += kRows) {
       int32_t sums[kRows][kColumns];
       int8_block_hot(x + i * depth, w, depth, sums);
-      write_block(tile, tile.m_begin + i, n, sums);
+      write_block(tile, tile.m_begin + i, n, columns, sums);
     }
   }
 }

@@ -1,0 +1,134 @@
+// What stands between the linears of a model, on one thread, in nanoseconds per element: the best
+// of many runs.
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "kernels/attention_op.h"
+#include "kernels/bench_peak.h"
+#include "kernels/float_ops.h"
+#include "kernels/linear_driver.h"
+#include "kernels/test_data.h"
+
+namespace mezzotint {
+namespace {
+
+using testing_data::floats;
+
+// A row of the demo model's MLP: in the first-level cache, as model code calls these ops.
+constexpr int64_t kRow = 1024;
+
+template <typename Run>
+void best_ns_per_element(benchmark::State& state, int64_t elements, const Run& run) {
+  constexpr int kRepeats = 64;  // of a microsecond each, so that the clock does not show
+  double best = 1e30;
+  for (auto _ : state) {
+    const double start = bench::seconds_now();
+    for (int i = 0; i < kRepeats; ++i) run();
+    best = std::min(best, (bench::seconds_now() - start) / kRepeats);
+  }
+  state.counters["ns_per_element"] = best * 1e9 / static_cast<double>(elements);
+}
+
+void bench_float_ops(benchmark::State& state, Isa isa, int op) {
+  const FloatOps& ops = float_ops(isa);
+  const std::vector<float> x = floats(kRow, 1), a = floats(kRow, 2), b = floats(kRow, 3);
+  std::vector<float> y(x.size());
+  best_ns_per_element(state, kRow, [&] {
+    if (op == 0) ops.silu(x.data(), y.data(), kRow);
+    if (op == 1) ops.gelu_tanh(x.data(), y.data(), kRow);
+    if (op == 2) ops.layer_norm_modulate(x.data(), a.data(), b.data(), 1e-6f, y.data(), kRow);
+    if (op == 3) ops.rms_norm(x.data(), a.data(), 1e-6f, y.data(), kRow);
+    if (op == 4) ops.rotate_pairs(x.data(), a.data(), b.data(), y.data(), kRow);
+    if (op == 5) ops.add_scaled(x.data(), a.data(), y.data(), kRow);
+    if (op == 6) ops.exp_sum(y.data(), 1.0f, 0.0f, kRow);
+    benchmark::DoNotOptimize(y.data());
+    benchmark::ClobberMemory();
+  });
+}
+
+void bench_quantize_rows(benchmark::State& state, const QuantizeRowsKernel& row, FloatType type) {
+  const auto x = testing_data::as_type(floats(kRow, 1), type);
+  std::vector<int8_t> q(static_cast<size_t>(padded_k(kRow)));
+  float scale = 0;
+  int32_t sum = 0;
+  const QuantizeRowsTile tile{.x = x.data(),
+                              .x_type = type,
+                              .x_stride = kRow,
+                              .k = kRow,
+                              .q = q.data(),
+                              .q_stride = padded_k(kRow),
+                              .scale = &scale,
+                              .sum = &sum,
+                              .m_end = 1};
+  best_ns_per_element(state, kRow, [&] {
+    row.run(tile);
+    benchmark::ClobberMemory();
+  });
+}
+
+// S x S tokens, D = 128, BSHD; the share is that of the float peak.
+void bench_attention(benchmark::State& state, int64_t batch, int64_t seq, int64_t heads) {
+  constexpr int64_t kDim = 128;
+  const ExecContext ctx({.threads = 1});
+  const int64_t count = batch * seq * heads * kDim;
+  std::vector<float> q = floats(count, 1), k = floats(count, 2), v = floats(count, 3);
+  for (std::vector<float>* t : {&q, &k, &v}) {
+    for (float& value : *t) value = clamp(value, -3, 3);
+  }
+  std::vector<float> out(q.size());
+  const auto view = [&](std::vector<float>& data) {
+    return HeadsView{.data = data.data(),
+                     .batch = batch,
+                     .seq = seq,
+                     .heads = heads,
+                     .dim = kDim,
+                     .batch_stride = seq * heads * kDim,
+                     .seq_stride = heads * kDim,
+                     .head_stride = kDim};
+  };
+  bench::BesidePeak beside(bench::Arithmetic::kFloat);
+  for (auto _ : state) {
+    beside.measure([&] {
+      run_float_attention(view(q), view(k), view(v), view(out), {0.088f, {}}, detected_isa(), ctx);
+    });
+  }
+  const double operations = 4.0 * static_cast<double>(batch * seq * seq * heads * kDim);
+  state.counters["best_us"] = beside.best_seconds() * 1e6;
+  state.counters["gflops"] = operations / beside.best_seconds() / 1e9;
+  state.counters["share"] = beside.share(operations);
+}
+
+const bool kRegistered = [] {
+  const char* names[] = {"silu",     "gelu_tanh",    "layer_norm_modulate",
+                         "rms_norm", "rotate_pairs", "add_scaled",
+                         "exp_sum"};
+  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa > detected_isa()) continue;
+    for (int op = 0; op < 7; ++op) {
+      const std::string name = std::string(names[op]) + "/" + std::string(isa_name(isa));
+      benchmark::RegisterBenchmark(name.c_str(),
+                                   [isa, op](benchmark::State& s) { bench_float_ops(s, isa, op); });
+    }
+  }
+  for (const QuantizeRowsKernel& row : quantize_rows_kernels()) {
+    if (row.isa > detected_isa()) continue;
+    for (FloatType type : {FloatType::kF32, FloatType::kBF16}) {
+      const std::string name = std::string(row.name) + (type == FloatType::kF32 ? "/f32" : "/bf16");
+      benchmark::RegisterBenchmark(
+          name.c_str(), [&row, type](benchmark::State& s) { bench_quantize_rows(s, row, type); });
+    }
+  }
+  // The demo model (32 samples of 80 tokens), FLUX.1 at 512 x 512.
+  benchmark::RegisterBenchmark("attention/32x80x2",
+                               [](benchmark::State& s) { bench_attention(s, 32, 80, 2); });
+  benchmark::RegisterBenchmark("attention/1x1536x4",
+                               [](benchmark::State& s) { bench_attention(s, 1, 1536, 4); });
+  return true;
+}();
+
+}  // namespace
+}  // namespace mezzotint
