@@ -111,6 +111,9 @@ void expect_refused(const std::string& text, const auto& change) {
   EXPECT_EQ(o.out, std::vector<float>(o.out.size(), -7.0f));
 }
 
+constexpr std::array<int64_t, 2> kLong = {3, 8};
+constexpr std::array<int64_t, 1> kFew = {3};
+
 TEST(Attention, WrongCallsAreRefusedBeforeAnythingIsWritten) {
   expect_refused("wrong head_dim of q: expected 8, got 9",
                  [](auto& q, auto&, auto&, auto&, auto&) { q.dim = 9; });
@@ -126,10 +129,8 @@ TEST(Attention, WrongCallsAreRefusedBeforeAnythingIsWritten) {
                  [](auto& q, auto&, auto&, auto&, auto&) { q.dtype = DType::kF16; });
   expect_refused("out has no data",
                  [](auto&, auto&, auto&, auto& out, auto&) { out.data = nullptr; });
-  static constexpr std::array<int64_t, 2> kLong = {3, 8};
   expect_refused("kv_length out of range: expected 0..7, got 8",
                  [](auto&, auto&, auto&, auto&, auto& call) { call.kv_length = kLong; });
-  static constexpr std::array<int64_t, 1> kFew = {3};
   expect_refused("wrong number of kv_length entries: expected 2, got 1",
                  [](auto&, auto&, auto&, auto&, auto& call) { call.kv_length = kFew; });
 }

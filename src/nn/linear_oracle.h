@@ -40,7 +40,7 @@ inline std::vector<float> floats(const Tensor* tensor, size_t size, float otherw
 
 // Half an ulp of the output, relative, and of its smallest values, absolute.
 inline double output_rounding(DType dtype, double y) {
-  if (dtype == DType::kBF16) return 0x1p-9 * std::abs(y);
+  if (dtype == DType::kBF16) return 0x1p-8 * std::abs(y);
   if (dtype == DType::kF16) return 0x1p-11 * std::abs(y) + 0x1p-25;
   return 0;
 }

@@ -9,9 +9,9 @@ namespace {
 
 Report sample() {
   Report report;
-  report.layers = {{.name = "a", .algorithm = "W8A16", .weight_sqnr_db = 40.5},
+  report.layers = {{.name = "a", .algorithm = "W8A16", .reason = {}, .weight_sqnr_db = 40.5},
                    {.name = "b", .algorithm = "FLOAT", .reason = "label FLOAT"},
-                   {.name = "c", .algorithm = "W8A16"}};
+                   {.name = "c", .algorithm = "W8A16", .reason = {}}};
   report.unmatched = {"x"};
   report.bytes_before = 22'100'000'000;
   report.bytes_after = 11'300'000;
