@@ -59,6 +59,7 @@ void make_activations(Problem& p, ActivationForm form, uint32_t seed) {
   p.x_stride = p.size.k + kXPadding;
   p.x_floats = floats(p.size.m * p.x_stride, seed);
   const auto row = [&](int64_t m) { return p.x_floats.begin() + m * p.x_stride; };
+  *row(0) = 300.0f;  // meets the weight that ComparisonSeesOneCorruptedWeight changes
   if (p.size.m > 2) std::fill_n(row(1), p.size.k, 0.0f);
   if (p.size.m > 3) *row(2) = std::numeric_limits<float>::infinity();
   if (p.size.m > 4) *row(3) = std::numeric_limits<float>::quiet_NaN();
@@ -90,6 +91,7 @@ void make_weights(Problem& p, LayoutId layout, uint32_t seed) {
     w.data = reinterpret_cast<const std::byte*>(q.data());
     p.w_floats.assign(q.begin(), q.end());
     p.w_scale = floats(p.size.n, seed + 1);
+    for (float& scale : p.w_scale) scale *= 0.01f;  // binary16 outputs stay finite
   } else {
     p.w_floats = floats(count, seed);
     values = as_type(p.w_floats, type_of(p.element));
@@ -255,9 +257,14 @@ TEST_P(LinearRows, AgreesWithTheReferenceOnEveryTail) {
   }
 }
 
+// The row's own largest m, up to 131.
+int64_t accepted_rows(const LinearKernel& row) {
+  return row.declines == nullptr || row.declines(131, 300, 100) == nullptr ? 131 : 4;
+}
+
 TEST_P(LinearRows, GivesTheSameBitsForAnyNumberOfThreads) {
-  const Problem p =
-      make_problem(row(), {131, 300, 100}, FloatType::kF32, elements_of(row())[0], true);
+  const Size size{accepted_rows(row()), 300, 100};
+  const Problem p = make_problem(row(), size, FloatType::kF32, elements_of(row())[0], true);
   const Output one = run(row(), p, FloatType::kF32, 1);
   for (int threads : {2, 7}) {
     EXPECT_EQ(run(row(), p, FloatType::kF32, threads).bytes, one.bytes) << threads;
@@ -266,10 +273,10 @@ TEST_P(LinearRows, GivesTheSameBitsForAnyNumberOfThreads) {
 
 TEST_P(LinearRows, ComparisonSeesOneCorruptedWeight) {
   for (FloatType type : {FloatType::kF32, FloatType::kBF16, FloatType::kF16}) {
-    Problem p = make_problem(row(), {5, 33, 129}, type, elements_of(row())[0], false);
+    Problem p = make_problem(row(), {4, 33, 129}, type, elements_of(row())[0], false);
     const Output reference = run(reference_of(row()), p, type);
     ASSERT_EQ(difference(p, row().activation, run(row(), p, type), reference), std::nullopt);
-    // The last code of channel 0 (sign and high bits, so that it moves a lot), where x is not 0.
+    // A high bit of w[0,0].
     std::byte* payload = p.blob.mutable_data() + sizeof(PackedHeader);
     const int64_t at = row().layout == LayoutId::kFloatRows ? 3 : 0;
     payload[at] ^= std::byte{0x40};

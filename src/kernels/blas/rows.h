@@ -17,6 +17,9 @@ constexpr int64_t kTileN = 256;
 template <Isa isa>
 void linear(const LinearTile& tile) noexcept;
 
+void int8_rows_linear(const LinearTile& tile) noexcept;  // kInt8Rows, codes of x
+int64_t int8_scratch_bytes(int64_t k);
+
 int64_t linear_scratch_bytes(int64_t k);
 const char* declines_linear(int64_t m, int64_t n, int64_t k) noexcept;
 
