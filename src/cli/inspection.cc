@@ -11,6 +11,8 @@
 #include "cli/foreign_file.h"
 #include "cli/interrupt.h"
 #include "cli/tensor_check.h"
+#include "format/content_hash.h"
+#include "format/writer_layout.h"
 #include "mezzotint/weights.h"
 #include "models/flux.h"
 #include "models/json_file.h"
@@ -26,8 +28,7 @@ constexpr std::string_view kWeightSuffix = ".weight";
 // Calls `progress` with the bytes read so far.
 class ByteProgress {
  public:
-  ByteProgress(const InspectOptions& options, const WeightStore& store)
-      : options_(options), total_(store.total_bytes()) {}
+  ByteProgress(const InspectOptions& options, int64_t total) : options_(options), total_(total) {}
   void read(std::string_view tensor, int64_t bytes) {
     done_ += bytes;
     throw_if_interrupted();
@@ -98,21 +99,48 @@ LayerReport float_layer(const TensorInfo& tensor, std::string reason) {
           .bytes_after = tensor.bytes};
 }
 
+// The run id that our writer would give these bytes: any flipped bit changes it.
+std::string run_id_of_store(const WeightStore& store, const std::vector<Hash128>& hashes) {
+  std::vector<TensorPlan> plan;
+  for (const TensorInfo& tensor : store.tensors()) {
+    plan.push_back({.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape});
+  }
+  return run_id_of(plan_layout("unused.safetensors", std::move(plan), {}), hashes);
+}
+
+void check_run_id(const WeightStore& store, const std::vector<Hash128>& hashes,
+                  Inspection& result) {
+  const auto stored = store.metadata().find("mezzotint_run");
+  if (stored == store.metadata().end()) return;
+  const std::string found = run_id_of_store(store, hashes);
+  if (found == stored->second) return;
+  result.problems.emplace_back(
+      ErrorCode::kInput, "the content is not what was written",
+      ErrorDetails{.file = store.files().front().string(),
+                   .expected = "run " + stored->second,
+                   .found = "run " + found,
+                   .fix = "the file was damaged or edited: copy or export it again"});
+}
+
+// Every byte of every tensor; values of `checked` were looked at before.
 void check_values(const WeightStore& store, const std::set<std::string>& checked,
                   ByteProgress& progress, Inspection& result) {
-  for (const TensorInfo& tensor : store.tensors()) {
-    if (checked.contains(tensor.name)) continue;
-    const std::string found = non_finite_values(store.read(tensor.name));
-    store.release(tensor.name);
-    progress.read(tensor.name, tensor.bytes);
+  std::vector<Hash128> hashes;
+  for (const TensorInfo& info : store.tensors()) {
+    const Tensor tensor = store.read(info.name);
+    hashes.push_back(hash_bytes(tensor.buffer().bytes()));
+    const std::string found = checked.contains(info.name) ? "" : non_finite_values(tensor);
+    store.release(info.name);
+    progress.read(info.name, info.bytes);
     if (found.empty()) continue;
     result.problems.emplace_back(
         ErrorCode::kInput, "a tensor holds values that are not finite",
-        ErrorDetails{.tensor = tensor.name,
-                     .file = store.files()[static_cast<size_t>(tensor.file)].string(),
+        ErrorDetails{.tensor = info.name,
+                     .file = store.files()[static_cast<size_t>(info.file)].string(),
                      .expected = "finite values",
                      .found = found});
   }
+  check_run_id(store, hashes, result);
 }
 
 // --- float weights and what other tools wrote ----------------------------------------------------
@@ -131,7 +159,7 @@ Inspection inspect_weights(const fs::path& path, const InspectOptions& options) 
     }
   }
   if (options.depth == Depth::kHeaders) return result;
-  ByteProgress progress(options, store);
+  ByteProgress progress(options, store.total_bytes());
   check_values(store, {}, progress, result);
   return result;
 }
@@ -206,7 +234,11 @@ void check_names(const QuantizedFolder& folder, Inspection& result) {
 
 void check_layers(const QuantizedFolder& folder, const InspectOptions& options,
                   Inspection& result) {
-  ByteProgress progress(options, folder.weights);
+  int64_t layer_bytes = 0;
+  for (const LayerReport& layer : result.layers.layers) {
+    if (layer.algorithm != "FLOAT") layer_bytes += layer.bytes_after;
+  }
+  ByteProgress progress(options, layer_bytes + folder.weights.total_bytes());
   std::set<std::string> checked;
   for (const LayerEntry& entry : folder.layers) {
     try {

@@ -111,7 +111,8 @@ int64_t resident_bytes(FluxTransformer& model) {
 int64_t weight_file_bytes(const fs::path& model) {
   const fs::path weights = is_quantized_path(model) ? find_quantized_files(model).weights : model;
   int64_t bytes = 0;
-  for (const fs::path& file : WeightStore::open(weights).files()) {
+  const WeightStore store = WeightStore::open(weights);
+  for (const fs::path& file : store.files()) {
     bytes += static_cast<int64_t>(fs::file_size(file));
   }
   return bytes;

@@ -1,6 +1,7 @@
 #include "cli/run_cli.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <new>
 #include <ostream>
@@ -92,6 +93,11 @@ std::vector<std::string> verb_names() {
   const CLI::App* verb = parsed.empty() ? nullptr : parsed.front();
   const std::string name = verb == nullptr ? "" : verb->get_name();
   const std::vector<std::string> rest = root.remaining(true);
+  // Without a verb every later option is unknown too: the verb is what was mistyped.
+  if (verb == nullptr && !rest.empty() && !rest.front().starts_with("-")) {
+    fail_usage("unknown verb '" + rest.front() + "'",
+               nearest_names(rest.front(), verb_names(), kSuggestions), "");
+  }
   const auto option = std::find_if(rest.begin(), rest.end(),
                                    [](const std::string& a) { return a.starts_with("-"); });
   if (option != rest.end()) {
@@ -99,10 +105,6 @@ std::vector<std::string> verb_names() {
     std::vector<std::string> names = option_names(verb == nullptr ? root : *verb);
     if (verb != nullptr) std::ranges::copy(option_names(root), std::back_inserter(names));
     fail_usage("unknown option " + typed, nearest_names(typed, names, kSuggestions), name);
-  }
-  if (!rest.empty() && verb == nullptr) {
-    fail_usage("unknown verb '" + rest.front() + "'",
-               nearest_names(rest.front(), verb_names(), kSuggestions), "");
   }
   if (!rest.empty()) fail_usage("unexpected argument '" + rest.front() + "'", {}, name);
   fail_usage(error.what(), {}, name);
@@ -158,6 +160,9 @@ int run_cli(std::vector<std::string> arguments, const Terminal& terminal, std::o
     return report(session, error);
   } catch (const std::bad_alloc&) {
     return report(session, Error(ErrorCode::kResources, "not enough memory"));
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(session, Error(ErrorCode::kInput, error.code().message(),
+                                 {.file = error.path1().string()}));
   } catch (const std::exception& error) {
     return report(session, Error(ErrorCode::kInternal, error.what()));
   }

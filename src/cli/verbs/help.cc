@@ -76,7 +76,10 @@ RunVerb define_help(CLI::App& app) {
     if (options->markdown) {
       text = markdown(root);
     } else {
-      text = options->verb.empty() ? root.help() : find_verb(root, options->verb).help("mezzotint");
+      // Not help(): once a verb is parsed, the root's own is that of the verb.
+      const CLI::App& verb = options->verb.empty() ? root : find_verb(root, options->verb);
+      const std::string name = options->verb.empty() ? "mezzotint" : "mezzotint " + options->verb;
+      text = root.get_formatter()->make_help(&verb, name, CLI::AppFormatMode::Normal);
     }
     while (text.ends_with('\n')) text.pop_back();
     session.print(text);

@@ -32,6 +32,7 @@ struct Options {
   std::vector<std::string> rules;
   std::string max_shard_size;
   std::optional<int> rank;
+  std::optional<double> least_sqnr;
   bool force = false;
   bool layers = false;
   ExportOptions exported;
@@ -174,6 +175,17 @@ void print_layers(const Session& session, const Options& options, const Report& 
   session.print(text);
 }
 
+void check_gate(const Options& options, const Report& report) {
+  const LayerReport* worst = worst_layer(report);
+  if (!options.least_sqnr || worst == nullptr || worst->weight_sqnr_db >= *options.least_sqnr) return;
+  throw Error(ErrorCode::kQuality, "the SQNR of a layer is below the gate",
+              {.layer = worst->name,
+               .file = options.out,
+               .expected = fmt::format("at least {:g} dB", *options.least_sqnr),
+               .found = fmt::format("{:.1f} dB", worst->weight_sqnr_db),
+               .fix = "keep the layer float with --exclude, or give it another --rule"});
+}
+
 int run(Session& session, const Options& options) {
   const ExportOptions exported = export_options(options);
   check_places(options);
@@ -193,6 +205,7 @@ int run(Session& session, const Options& options) {
   if (!options.report_file.empty()) write_file_atomically(options.report_file, to_json(report) + "\n");
   print_layers(session, options, report);
   if (!exported.dry_run) print_result(session, options, report, seconds);
+  check_gate(options, report);
   session.emit(result_json(options, report, seconds));
   return 0;
 }
@@ -235,6 +248,8 @@ RunVerb define_quantize(CLI::App& app) {
   app.add_option("--report", options->report_file, "write what was done to every layer, as JSON")
       ->type_name("FILE");
   app.add_flag("--layers", options->layers, "print one line per layer");
+  app.add_option("--fail-below-sqnr", options->least_sqnr, "exit 6 when a layer has less, in dB")
+      ->type_name("DB");
   return [options](Session& session) { return run(session, *options); };
 }
 
