@@ -43,6 +43,7 @@ class Planner {
 
   ExportPlan plan() {
     check_group_size();
+    check_source_is_float();
     const std::optional<Preset> preset = choose_preset(options_.preset, source_);
     LayerSelection selection = select_layers(source_, options_, preset);
     plan_.report.notes = std::move(selection.notes);
@@ -66,6 +67,23 @@ class Planner {
     if (options_.group_size == 0) return;
     throw Error(ErrorCode::kUnsupported, "no algorithm of this version has groups",
                 {.expected = "group size 0", .found = std::to_string(options_.group_size)});
+  }
+
+  // Codes copied under the label FLOAT would be read as weights.
+  void check_source_is_float() const {
+    constexpr std::string_view kScale = "_scale";
+    for (const TensorInfo& scale : source_.tensors()) {
+      if (!scale.name.ends_with(".weight_scale")) continue;
+      const std::string weight = scale.name.substr(0, scale.name.size() - kScale.size());
+      const TensorInfo* codes = source_.find(weight);
+      if (codes == nullptr || is_floating(codes->dtype)) continue;
+      throw Error(ErrorCode::kUsage, "the source is quantized already",
+                  {.tensor = weight,
+                   .file = source_.files().at(static_cast<size_t>(codes->file)).string(),
+                   .expected = "float weights",
+                   .found = fmt::format("{} beside {}", dtype_name(codes->dtype), scale.name),
+                   .fix = "quantize the float model, or mezzotint dequantize this one first"});
+    }
   }
 
   void note_preset(const std::optional<Preset>& preset) {

@@ -249,6 +249,21 @@ TEST(Export, WhatCannotBeDoneIsNamed) {
   EXPECT_NE(std::string(same.what()).find("folder of the source"), std::string::npos);
 }
 
+TEST(Export, ASourceThatIsQuantizedAlreadyIsRefused) {
+  const Source source;
+  export_quantized(source.store(), source.out(), kMixed, context());
+  const fs::path again = source.folder / "again";
+  for (const char* preset : {"none", "auto"}) {
+    const Error error = error_of([&] {
+      export_quantized(WeightStore::open(source.out()), again,
+                       {.algorithm = "w8a16", .preset = preset}, context());
+    });
+    EXPECT_EQ(error.code(), ErrorCode::kUsage);
+    EXPECT_NE(std::string(error.what()).find("quantized already"), std::string::npos);
+    EXPECT_FALSE(fs::exists(again));
+  }
+}
+
 TEST(Export, ANameThatALayerNeedsIsRefused) {
   TestFolder folder;
   std::mt19937_64 random(1);
