@@ -30,8 +30,7 @@ class FloatOpsOf : public testing::TestWithParam<Isa> {
   const FloatOps& ops() const { return float_ops(GetParam()); }
 };
 
-// --- functions of one element
-// ---------------------------------------------------------------------
+// --- functions of one element --------------------------------------------------------------------
 
 // Results below this are compared absolutely: e^x overflows before 1/e^x vanishes.
 constexpr double kTiny = 0x1p-119;
@@ -132,8 +131,7 @@ TEST_P(FloatOpsOf, ExpSumAppliesScaleAndShiftAndCountsNoPadding) {
   }
 }
 
-// --- rows
-// -----------------------------------------------------------------------------------------
+// --- rows ----------------------------------------------------------------------------------------
 
 double mean_of(const std::vector<float>& x) {
   double sum = 0;
@@ -229,8 +227,7 @@ TEST_P(FloatOpsOf, SimpleOpsRoundEachStepOnce) {
   EXPECT_EQ(ops().max(nullptr, 0), -std::numeric_limits<float>::infinity());
 }
 
-// --- conversions
-// ----------------------------------------------------------------------------------
+// --- conversions ---------------------------------------------------------------------------------
 
 TEST_P(FloatOpsOf, WidenReadsEveryHalfAsNumericsDoes) {
   std::vector<uint16_t> half(65536);
@@ -302,8 +299,7 @@ TEST_P(FloatOpsOf, ScaleBiasRoundsAfterEachStep) {
 INSTANTIATE_TEST_SUITE_P(Isa, FloatOpsOf, testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
                          [](const auto& info) { return std::string(isa_name(info.param)); });
 
-// --- all tables
-// -----------------------------------------------------------------------------------
+// --- all tables ----------------------------------------------------------------------------------
 
 TEST(FloatOps, EveryIsaGivesTheSameBits) {
   const auto results = [](Isa isa, int64_t n) {

@@ -34,8 +34,7 @@ struct QuantizeRowsTile {
 };
 using QuantizeRowsFn = void (*)(const QuantizeRowsTile&) noexcept;
 
-// --- linear
-// ---------------------------------------------------------------------------------------
+// --- linear --------------------------------------------------------------------------------------
 
 // What a linear row reads as x.
 enum class ActivationForm : uint8_t {

@@ -17,8 +17,7 @@
 
 namespace mezzotint {
 
-// --- packed layouts
-// -------------------------------------------------------------------------------
+// --- packed layouts ------------------------------------------------------------------------------
 
 enum class LayoutId : uint32_t {
   kFloatRows = 1,  // w as in the file, [n][k]
@@ -67,8 +66,7 @@ const PackedHeader& packed_header(const Buffer& blob);
 const std::byte* packed_payload(const Buffer& blob);
 Tensor unpack_weight(const Buffer& blob);  // the file's tensor back, byte for byte
 
-// --- kernel rows
-// ----------------------------------------------------------------------------------
+// --- kernel rows ---------------------------------------------------------------------------------
 
 struct LinearKernel {
   std::string_view name;  // "int8_vnni/avx512_vnni"

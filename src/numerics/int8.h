@@ -14,8 +14,7 @@ inline constexpr float kInt8Max = 127.0f;
 inline constexpr float kInt8Reciprocal = 1.0f / 127.0f;  // rounded to float
 static_assert(std::bit_cast<uint32_t>(kInt8Reciprocal) == 0x3c010204u);
 
-// --- activations, per token (spec/numerics.md 3.1, the Ascend950 form)
-// ----------------------------
+// --- activations, per token (docs/numerics.md, the Ascend950 form) -------------------------------
 
 // s = amax * f32(1/127), one multiplication, not a division. A row that holds Inf or NaN has no
 // meaning: its scale is NaN, so that its outputs are NaN and the fault is seen.
@@ -36,12 +35,11 @@ static_assert(int8_code(1.0f, int8_token_scale(1.0f)) == 127);
 static_assert(int8_code(2.5f, 1.0f) == 2 && int8_code(-3.5f, 1.0f) == -4);  // ties to even
 static_assert(int8_code(1.0f, 0.0f) == 0 && int8_code(1.0f, kQuietNaN) == 0);
 
-// --- weights, per output channel
-// ------------------------------------------------------------------
+// --- weights, per output channel -----------------------------------------------------------------
 
-// s = bf16(amax * f32(1/127)), rounded BEFORE the codes are made (architecture decision 1), so that
-// a reader that casts scales to bf16 (spec/numerics.md 1) computes with the same number. A channel
-// of zeros, or so small that s underflows, gets s = 1 and the codes 0: no reader may divide by 0.
+// s = bf16(amax * f32(1/127)), rounded BEFORE the codes are made, so that a reader that casts scales
+// to bf16 (docs/numerics.md) computes with the same number. A channel of zeros, or so small that s
+// underflows, gets s = 1 and the codes 0: no reader may divide by 0.
 MZ_HD float int8_channel_scale(float amax) {
   const float scale = round_to_bf16(int8_token_scale(amax));
   return scale == 0.0f ? 1.0f : scale;
@@ -51,8 +49,7 @@ static_assert(int8_channel_scale(1.0f) == 0.00787353515625f);     // bf16 below 
 static_assert(int8_code(1.0f, int8_channel_scale(1.0f)) == 127);  // rne(127.008)
 static_assert(int8_channel_scale(0.0f) == 1.0f);
 
-// --- output (spec/numerics.md 3.4, "K-C")
-// ---------------------------------------------------------
+// --- output (docs/numerics.md) -------------------------------------------------------------------
 
 // y = (acc * w_scale) * x_scale + bias, each step rounded to float, in this order.
 MZ_HD float int8_output(int64_t acc, float w_scale, float x_scale, float bias) {

@@ -1,5 +1,5 @@
 // Rounding to integers by name. "Half to even" is the rounding of every operator that
-// spec/numerics.md describes (section 2, rne).
+// docs/numerics.md describes.
 #pragma once
 
 #include <bit>

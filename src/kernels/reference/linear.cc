@@ -49,7 +49,7 @@ void float_linear(const LinearTile& tile) noexcept {
   });
 }
 
-// The scale stands behind the sum over k ("exact", spec/numerics.md 3.6).
+// The scale stands behind the sum over k (docs/numerics.md).
 void int8_weight_only_linear(const LinearTile& tile) noexcept {
   const auto* w = reinterpret_cast<const int8_t*>(tile.w);
   for_each_output(tile, [&](int64_t m, int64_t n) {
