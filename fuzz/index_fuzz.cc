@@ -1,5 +1,5 @@
-// Any bytes are a valid index or one Error(kInput); no accepted index points outside its folder, and
-// what is written from it reads the same.
+// Any bytes are a valid index or one Error(kInput); no accepted index points outside its folder,
+// and what is written from it reads the same.
 #include <cstdint>
 #include <cstdlib>
 #include <span>

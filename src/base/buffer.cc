@@ -48,8 +48,7 @@ std::shared_ptr<void> allocate_large(int64_t bytes) {
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) out_of_memory(bytes);
   const int64_t skip =
-      (kHugePage - static_cast<int64_t>(reinterpret_cast<uintptr_t>(base) % kHugePage)) %
-      kHugePage;
+      (kHugePage - static_cast<int64_t>(reinterpret_cast<uintptr_t>(base) % kHugePage)) % kHugePage;
   std::byte* data = static_cast<std::byte*>(base) + skip;
   if (skip > 0) ::munmap(base, static_cast<size_t>(skip));
   const int64_t tail = mapped - skip - rounded;

@@ -18,8 +18,8 @@ struct IsaRow {
 };
 
 constexpr IsaRow kIsaRows[] = {
-    {Isa::kPortable, "portable"},          {Isa::kAvx2, "avx2"},
-    {Isa::kAvx512, "avx512"},              {Isa::kAvx512Vnni, "avx512_vnni"},
+    {Isa::kPortable, "portable"},      {Isa::kAvx2, "avx2"},
+    {Isa::kAvx512, "avx512"},          {Isa::kAvx512Vnni, "avx512_vnni"},
     {Isa::kAvx512Bf16, "avx512_bf16"},
 };
 

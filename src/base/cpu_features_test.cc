@@ -21,8 +21,8 @@ constexpr CpuidLeaves kEverything = {.leaf1_ecx = 0x7ffefbff,
 constexpr uint32_t without(uint32_t value, int bit) { return value & ~(uint32_t{1} << bit); }
 
 TEST(Isa, NamesRoundTrip) {
-  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni,
-                        Isa::kAvx512Bf16}) {
+  for (const Isa isa :
+       {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16}) {
     EXPECT_EQ(isa_from_name(isa_name(isa)), isa);
   }
   EXPECT_EQ(isa_name(Isa::kAvx512Vnni), "avx512_vnni");

@@ -38,9 +38,12 @@ TEST(EnvThreads, RejectsEverythingElse) {
 }
 
 class EnvRank : public testing::Test {
-  const ScopedEnv guards_[6] = {
-      {"OMPI_COMM_WORLD_RANK", nullptr}, {"OMPI_COMM_WORLD_SIZE", nullptr}, {"PMI_RANK", nullptr},
-      {"PMI_SIZE", nullptr},             {"RANK", nullptr},                 {"WORLD_SIZE", nullptr}};
+  const ScopedEnv guards_[6] = {{"OMPI_COMM_WORLD_RANK", nullptr},
+                                {"OMPI_COMM_WORLD_SIZE", nullptr},
+                                {"PMI_RANK", nullptr},
+                                {"PMI_SIZE", nullptr},
+                                {"RANK", nullptr},
+                                {"WORLD_SIZE", nullptr}};
 };
 
 TEST_F(EnvRank, IsAbsentWithoutAWorld) {

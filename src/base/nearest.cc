@@ -30,16 +30,14 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 std::vector<std::string> nearest_names(std::string_view name,
-                                       std::span<const std::string_view> candidates,
-                                       size_t limit) {
+                                       std::span<const std::string_view> candidates, size_t limit) {
   std::vector<std::pair<size_t, size_t>> order;  // distance, index
   order.reserve(candidates.size());
   for (size_t i = 0; i < candidates.size(); ++i) {
     order.emplace_back(edit_distance(name, candidates[i]), i);
   }
   const size_t count = std::min(limit, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count),
-                    order.end());
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end());
   std::vector<std::string> names;
   for (size_t i = 0; i < count; ++i) names.emplace_back(candidates[order[i].second]);
   return names;

@@ -43,9 +43,8 @@ Scratch Workspace::take(int64_t bytes) {
 
 void Workspace::give_back(Buffer buffer) noexcept {
   const std::lock_guard lock(mutex_);
-  const auto place =
-      std::lower_bound(free_.begin(), free_.end(), buffer.size(),
-                       [](const Buffer& b, int64_t n) { return b.size() < n; });
+  const auto place = std::lower_bound(free_.begin(), free_.end(), buffer.size(),
+                                      [](const Buffer& b, int64_t n) { return b.size() < n; });
   try {
     free_.insert(place, std::move(buffer));
   } catch (...) {

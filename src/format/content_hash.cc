@@ -18,7 +18,9 @@ Hash128 hash_bytes(std::span<const std::byte> bytes) noexcept {
   return {hash.high64, hash.low64};
 }
 
-std::string to_hex(const Hash128& hash) { return fmt::format("{:016x}{:016x}", hash.high, hash.low); }
+std::string to_hex(const Hash128& hash) {
+  return fmt::format("{:016x}{:016x}", hash.high, hash.low);
+}
 
 std::optional<Hash128> hash_from_hex(std::string_view hex) noexcept {
   if (hex.size() != 32) return std::nullopt;

@@ -1,4 +1,5 @@
-// A 128-bit hash of content (XXH3). It tells different files apart; it is no defence against forgery.
+// A 128-bit hash of content (XXH3). It tells different files apart; it is no defence against
+// forgery.
 #pragma once
 
 #include <cstddef>

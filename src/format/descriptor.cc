@@ -17,9 +17,9 @@ constexpr std::string_view kMetadataKey = "metadata";
 constexpr std::string_view kFactsKey = "mezzotint";
 
 // Keys that are not names of tensors, whatever their value.
-constexpr std::string_view kReservedKeys[] = {
-    "version",       "group_size",    "metadata",      "optional",
-    "fa_quant_type", "kv_quant_type", "kv_cache_type", "reduce_quant_type"};
+constexpr std::string_view kReservedKeys[] = {"version",       "group_size",       "metadata",
+                                              "optional",      "fa_quant_type",    "kv_quant_type",
+                                              "kv_cache_type", "reduce_quant_type"};
 
 bool is_reserved(std::string_view key) {
   return std::find(std::begin(kReservedKeys), std::end(kReservedKeys), key) !=

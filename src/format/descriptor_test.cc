@@ -61,10 +61,11 @@ TEST(Descriptor, ReadsUpstreamFiles) {
           "optional": {}, "odd": 7, "list": ["FLOAT"]})");
   EXPECT_EQ(d.labels.size(), 3u);
   EXPECT_NE(d.label("blocks.4.self_attn.quant_type"), nullptr);
-  EXPECT_EQ(d.other_keys,
-            R"({"version": "1.0.0", "group_size": 64, "fa_quant_type": "FAKQuant", )"
-            R"("kv_quant_type": "C8", "kv_cache_type": "C8", "reduce_quant_type": "per_channel", )"
-            R"("metadata": {"quarot": {"a": [1.0]}}, "optional": {}, "odd": 7, "list": ["FLOAT"]})");
+  EXPECT_EQ(
+      d.other_keys,
+      R"({"version": "1.0.0", "group_size": 64, "fa_quant_type": "FAKQuant", )"
+      R"("kv_quant_type": "C8", "kv_cache_type": "C8", "reduce_quant_type": "per_channel", )"
+      R"("metadata": {"quarot": {"a": [1.0]}}, "optional": {}, "odd": 7, "list": ["FLOAT"]})");
   const Descriptor again = parse(descriptor_text(d));
   EXPECT_EQ(again.labels, d.labels);
   EXPECT_EQ(again.other_keys, d.other_keys);

@@ -84,13 +84,13 @@ fs::path descriptor_in_folder(const fs::path& folder, std::optional<int> rank) {
   } else if (names.size() == 1) {
     return folder / names.front();
   }
-  throw Error(ErrorCode::kUsage,
-              rank ? "the folder does not hold exactly one descriptor for rank " +
-                         std::to_string(*rank)
-                   : "the folder holds several descriptors",
-              {.file = folder.string(),
-               .found = list_of(names),
-               .fix = "name one of them, or give the rank"});
+  throw Error(
+      ErrorCode::kUsage,
+      rank ? "the folder does not hold exactly one descriptor for rank " + std::to_string(*rank)
+           : "the folder holds several descriptors",
+      {.file = folder.string(),
+       .found = list_of(names),
+       .fix = "name one of them, or give the rank"});
 }
 
 // The names that may stand for `path`, best first. `given` is the rank argument, `rank` that or the
@@ -164,8 +164,7 @@ fs::path plural_weights(const fs::path& folder) {
 
 fs::path weights_beside(const fs::path& descriptor, const std::string& quant_type,
                         std::optional<int> rank) {
-  const fs::path folder =
-      descriptor.has_parent_path() ? descriptor.parent_path() : fs::path(".");
+  const fs::path folder = descriptor.has_parent_path() ? descriptor.parent_path() : fs::path(".");
   const std::string typed = std::string(kWeightStem) + type_suffix(quant_type);
   std::vector<std::string> tried;
   for (const std::string& name : {ranked(typed, rank), typed, std::string(kWeightStem)}) {

@@ -110,13 +110,14 @@ TEST_F(FindQuantizedFiles, AFolderMustHoldOneDescriptor) {
   add("config.json");
   add("quant_model_description_w8a8_0.json");
   add("quant_model_weight_w8a8_0.safetensors");
-  EXPECT_EQ(find(""), Pair("quant_model_description_w8a8_0.json",
-                           "quant_model_weight_w8a8_0.safetensors"));
+  EXPECT_EQ(find(""),
+            Pair("quant_model_description_w8a8_0.json", "quant_model_weight_w8a8_0.safetensors"));
   add("quant_model_description_w8a8_1.json");
   add("quant_model_weight_w8a8_1.safetensors");
   expect_error(ErrorCode::kUsage,
-               {"several descriptors", "quant_model_description_w8a8_0.json, "
-                                       "quant_model_description_w8a8_1.json"},
+               {"several descriptors",
+                "quant_model_description_w8a8_0.json, "
+                "quant_model_description_w8a8_1.json"},
                [&] { find(""); });
   EXPECT_EQ(find("", 1).first, "quant_model_description_w8a8_1.json");
   expect_error(ErrorCode::kUsage, {"exactly one descriptor for rank 5"}, [&] { find("", 5); });

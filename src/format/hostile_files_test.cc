@@ -12,7 +12,8 @@ namespace fs = std::filesystem;
 // Opens every file of testdata/hostile/KIND; returns how many there were.
 int open_all(const char* kind, const std::function<void(const fs::path&)>& open) {
   int count = 0;
-  for (const auto& entry : fs::directory_iterator(fs::path(MZ_SOURCE_DIR) / "testdata/hostile" / kind)) {
+  for (const auto& entry :
+       fs::directory_iterator(fs::path(MZ_SOURCE_DIR) / "testdata/hostile" / kind)) {
     SCOPED_TRACE(entry.path().string());
     expect_error(ErrorCode::kInput, {entry.path().filename().string()},
                  [&] { open(entry.path()); });

@@ -53,9 +53,9 @@ class TreeSax {
 
   bool open(Kind kind) {
     if (static_cast<int>(stack_.size()) >= limits_.max_depth) {
-      throw Error(ErrorCode::kInput, "the JSON is nested too deeply",
-                  {.file = file_,
-                   .expected = "at most " + std::to_string(limits_.max_depth) + " levels"});
+      throw Error(
+          ErrorCode::kInput, "the JSON is nested too deeply",
+          {.file = file_, .expected = "at most " + std::to_string(limits_.max_depth) + " levels"});
     }
     stack_.emplace_back();
     stack_.back().kind = kind;
@@ -86,10 +86,9 @@ class TreeSax {
     std::sort(names.begin(), names.end());
     const auto twin = std::adjacent_find(names.begin(), names.end());
     if (twin == names.end()) return;
-    throw Error(ErrorCode::kInput, "a key stands twice in the JSON",
-                {.file = file_,
-                 .found = "\"" + std::string(*twin) + "\"",
-                 .fix = "remove one of the two"});
+    throw Error(
+        ErrorCode::kInput, "a key stands twice in the JSON",
+        {.file = file_, .found = "\"" + std::string(*twin) + "\"", .fix = "remove one of the two"});
   }
 
   std::string file_;

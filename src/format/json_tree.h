@@ -17,7 +17,7 @@ struct JsonValue {
   enum class Kind : uint8_t { kNull, kBool, kNumber, kString, kArray, kObject };
 
   Kind kind = Kind::kNull;
-  std::string text;              // string: its value; number, bool and null: as it is written
+  std::string text;               // string: its value; number, bool and null: as it is written
   std::vector<std::string> keys;  // object: keys[i] names items[i]
   std::vector<JsonValue> items;
 

@@ -19,9 +19,9 @@ namespace {
 constexpr int64_t kFaultAround = 64 * 1024;
 
 [[noreturn]] void fail(std::string_view what, const std::filesystem::path& path, int error) {
-  throw Error(ErrorCode::kInput, what,
-              {.file = path.string(),
-               .found = error == 0 ? "" : std::generic_category().message(error)});
+  throw Error(
+      ErrorCode::kInput, what,
+      {.file = path.string(), .found = error == 0 ? "" : std::generic_category().message(error)});
 }
 
 class FileDescriptor {
@@ -59,9 +59,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
 MappedFile::MappedFile(const std::byte* data, int64_t size, bool world_writable) noexcept
     : data_(data), size_(size), world_writable_(world_writable) {}
 
-MappedFile::~MappedFile() {
-  ::munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_));
-}
+MappedFile::~MappedFile() { ::munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_)); }
 
 void MappedFile::release(int64_t offset, int64_t bytes) const noexcept {
   if (bytes <= 0) return;
@@ -69,8 +67,7 @@ void MappedFile::release(int64_t offset, int64_t bytes) const noexcept {
   const int64_t end =
       std::min(size_, (offset + bytes + kFaultAround - 1) / kFaultAround * kFaultAround);
   // Read-only private pages of a file hold nothing of ours, so dropping a neighbour's is harmless.
-  ::madvise(const_cast<std::byte*>(data_) + begin, static_cast<size_t>(end - begin),
-            MADV_DONTNEED);
+  ::madvise(const_cast<std::byte*>(data_) + begin, static_cast<size_t>(end - begin), MADV_DONTNEED);
 }
 
 }  // namespace mezzotint

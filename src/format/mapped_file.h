@@ -23,9 +23,7 @@ class MappedFile {
   const std::byte* data() const noexcept { return data_; }
   int64_t size() const noexcept { return size_; }
   bool world_writable() const noexcept { return world_writable_; }
-  std::span<const std::byte> bytes() const noexcept {
-    return {data_, static_cast<size_t>(size_)};
-  }
+  std::span<const std::byte> bytes() const noexcept { return {data_, static_cast<size_t>(size_)}; }
 
   // Drops the resident pages of a range, and up to 60 KiB around it. The bytes stay readable: the
   // next access fetches them again.

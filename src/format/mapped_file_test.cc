@@ -19,7 +19,8 @@ int64_t resident_pages(const std::byte* data, int64_t bytes) {
   const auto first = reinterpret_cast<uintptr_t>(data) / 4096;
   std::vector<uint64_t> entries(static_cast<size_t>(bytes / 4096));
   const OutputFile pagemap("/proc/self/pagemap", OutputFile::Mode::kReadOnly);
-  if (!pagemap.read_at(static_cast<int64_t>(first * 8), std::as_writable_bytes(std::span(entries)))) {
+  if (!pagemap.read_at(static_cast<int64_t>(first * 8),
+                       std::as_writable_bytes(std::span(entries)))) {
     return -1;
   }
   return std::count_if(entries.begin(), entries.end(), [](uint64_t e) { return (e >> 63) != 0; });

@@ -96,9 +96,10 @@ void check_unique_names(const std::vector<SafetensorsEntry>& tensors, std::strin
   std::sort(names.begin(), names.end());
   const auto twin = std::adjacent_find(names.begin(), names.end());
   if (twin == names.end()) return;
-  fail("a tensor stands twice in the header", {.tensor = std::string(*twin),
-                                               .file = std::string(file),
-                                               .fix = "write the file again without the duplicate"});
+  fail("a tensor stands twice in the header",
+       {.tensor = std::string(*twin),
+        .file = std::string(file),
+        .fix = "write the file again without the duplicate"});
 }
 
 // `tensors` are sorted by offset. Together they must be exactly the rest of the file.
@@ -126,11 +127,11 @@ void check_coverage(const std::vector<SafetensorsEntry>& tensors, int64_t data_b
     covered = t.end;
   }
   if (covered != data_bytes) {
-    fail("the file is longer than its tensors", {.file = std::string(file),
-                                                 .expected = std::to_string(covered) +
-                                                             " bytes of data",
-                                                 .found = std::to_string(data_bytes),
-                                                 .fix = std::string(kDamaged)});
+    fail("the file is longer than its tensors",
+         {.file = std::string(file),
+          .expected = std::to_string(covered) + " bytes of data",
+          .found = std::to_string(data_bytes),
+          .fix = std::string(kDamaged)});
   }
 }
 

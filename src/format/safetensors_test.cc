@@ -162,29 +162,25 @@ std::vector<Hostile> wrong_ranges() {
        "outside the file"},
       {"HoleAtTheStart", one(u8, "[4]", "[4,8]", 8), "w", "unused: expected a begin at 0, got 4"},
       {"Overlap",
-       safetensors_file("{" + entry("v", u8, "[8]", "[0,8]") + "," +
-                            entry("w", u8, "[8]", "[4,12]") + "}",
-                        12),
+       safetensors_file(
+           "{" + entry("v", u8, "[8]", "[0,8]") + "," + entry("w", u8, "[8]", "[4,12]") + "}", 12),
        "w", "two tensors overlap: expected a begin at 8, got 4"},
       {"SameRangeTwice",
-       safetensors_file("{" + entry("v", u8, "[8]", "[0,8]") + "," +
-                            entry("w", u8, "[8]", "[0,8]") + "}",
-                        8),
+       safetensors_file(
+           "{" + entry("v", u8, "[8]", "[0,8]") + "," + entry("w", u8, "[8]", "[0,8]") + "}", 8),
        "w", "two tensors overlap"},
       {"Hole",
-       safetensors_file("{" + entry("v", u8, "[4]", "[0,4]") + "," +
-                            entry("w", u8, "[4]", "[8,12]") + "}",
-                        12),
+       safetensors_file(
+           "{" + entry("v", u8, "[4]", "[0,4]") + "," + entry("w", u8, "[4]", "[8,12]") + "}", 12),
        "w", "bytes between two tensors are unused: expected a begin at 4, got 8"},
       {"DuplicateName",
-       safetensors_file("{" + entry("w", u8, "[4]", "[0,4]") + "," +
-                            entry("w", u8, "[4]", "[4,8]") + "}",
-                        8),
+       safetensors_file(
+           "{" + entry("w", u8, "[4]", "[0,4]") + "," + entry("w", u8, "[4]", "[4,8]") + "}", 8),
        "w", "a tensor stands twice in the header"},
       {"DuplicateNameByEscape",
-       safetensors_file("{" + entry("w", u8, "[4]", "[0,4]") + "," +
-                            entry("\\u0077", u8, "[4]", "[4,8]") + "}",
-                        8),
+       safetensors_file(
+           "{" + entry("w", u8, "[4]", "[0,4]") + "," + entry("\\u0077", u8, "[4]", "[4,8]") + "}",
+           8),
        "w", "a tensor stands twice in the header"},
       {"TrailingData", one(u8, "[4]", "[0,4]", 5), nullptr,
        "longer than its tensors: expected 4 bytes of data, got 5"},
@@ -262,9 +258,8 @@ TEST(SafetensorsHeader, NeedsNoDataBytesToBePresent) {
 }
 
 TEST(SafetensorsHeader, NamesWithTerminalEscapesAreShownEscaped) {
-  expect_error(ErrorCode::kInput, {"tensor a\\x1b[2J"}, [] {
-    parse(safetensors_file("{\"a\\u001b[2J\":{}}", 0));
-  });
+  expect_error(ErrorCode::kInput, {"tensor a\\x1b[2J"},
+               [] { parse(safetensors_file("{\"a\\u001b[2J\":{}}", 0)); });
 }
 
 TEST(SafetensorsHeader, ManyTensorsOfOneNameTakeNoQuadraticTime) {

@@ -11,9 +11,7 @@ namespace {
 class FindWeightFile : public testing::Test {
  protected:
   std::string find(std::string_view component = "transformer") const {
-    return find_weight_file(folder_.path(), component)
-        .lexically_relative(folder_.path())
-        .string();
+    return find_weight_file(folder_.path(), component).lexically_relative(folder_.path()).string();
   }
   TempFolder folder_;
 };

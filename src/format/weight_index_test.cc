@@ -12,9 +12,9 @@ WeightIndex parse(const std::string& text) {
 }
 
 TEST(WeightIndex, ReadsTheMapAndListsEachShardOnce) {
-  const WeightIndex index = parse(
-      R"({"metadata":{"total_size":12,"x":[1]},"weight_map":{"b":"m-2.safetensors",)"
-      R"("a":"m-1.safetensors","c":"m-1.safetensors"},"extra":null})");
+  const WeightIndex index =
+      parse(R"({"metadata":{"total_size":12,"x":[1]},"weight_map":{"b":"m-2.safetensors",)"
+            R"("a":"m-1.safetensors","c":"m-1.safetensors"},"extra":null})");
   EXPECT_EQ(index.total_size, 12);
   EXPECT_EQ(index.shards, (std::vector<std::string>{"m-1.safetensors", "m-2.safetensors"}));
   EXPECT_EQ(index.weight_map.at("b"), "m-2.safetensors");
@@ -44,9 +44,8 @@ TEST(WeightIndex, RejectsNamesThatAreNotPlainFileNames) {
        {"../x.safetensors", "/etc/x.safetensors", "a/b.safetensors", "a\\\\b.safetensors",
         "..safetensors", ".safetensors", "", "x.bin", "c:x.safetensors", "a\\u0000.safetensors",
         "a\\n.safetensors", "..", "https://h/x.safetensors"}) {
-    expect_error(ErrorCode::kInput, {"not a plain .safetensors file name", "tensor t"}, [&] {
-      parse(std::string(R"({"weight_map":{"t":")") + name + "\"}}");
-    });
+    expect_error(ErrorCode::kInput, {"not a plain .safetensors file name", "tensor t"},
+                 [&] { parse(std::string(R"({"weight_map":{"t":")") + name + "\"}}"); });
   }
   const std::string long_name = std::string(300, 'x') + ".safetensors";
   EXPECT_THROW(parse(R"({"weight_map":{"t":")" + long_name + "\"}}"), Error);

@@ -21,7 +21,7 @@ struct WeightStore::Impl {
   std::vector<int64_t> offsets;  // of tensors[i] in its file
   std::vector<fs::path> files;
   std::vector<std::shared_ptr<const MappedFile>> maps;  // of files[i]
-  std::vector<size_t> by_name;  // indices into `tensors`, sorted by name
+  std::vector<size_t> by_name;                          // indices into `tensors`, sorted by name
   std::map<std::string, std::string> metadata;
   std::vector<std::string> warnings;
   fs::path folder;
@@ -67,8 +67,9 @@ void WeightStore::Impl::index_names() {
 }
 
 std::optional<size_t> WeightStore::Impl::find(std::string_view name) const noexcept {
-  const auto at = std::lower_bound(by_name.begin(), by_name.end(), name,
-                                   [&](size_t i, std::string_view n) { return tensors[i].name < n; });
+  const auto at =
+      std::lower_bound(by_name.begin(), by_name.end(), name,
+                       [&](size_t i, std::string_view n) { return tensors[i].name < n; });
   if (at == by_name.end() || tensors[*at].name != name) return std::nullopt;
   return *at;
 }
@@ -97,13 +98,13 @@ void check_against_index(const WeightIndex& index, const fs::path& index_file,
     const std::string shard = store.files()[static_cast<size_t>(t.file)].filename().string();
     const auto listed = index.weight_map.find(t.name);
     if (listed != index.weight_map.end() && listed->second == shard) continue;
-    throw Error(ErrorCode::kInput, "index and shard disagree about a tensor",
-                {.tensor = t.name,
-                 .file = index_file.string(),
-                 .expected = "\"" + shard + "\", where the tensor lies",
-                 .found = listed == index.weight_map.end() ? "no entry"
-                                                           : "\"" + listed->second + "\"",
-                 .fix = "get index and shards of one and the same checkpoint"});
+    throw Error(
+        ErrorCode::kInput, "index and shard disagree about a tensor",
+        {.tensor = t.name,
+         .file = index_file.string(),
+         .expected = "\"" + shard + "\", where the tensor lies",
+         .found = listed == index.weight_map.end() ? "no entry" : "\"" + listed->second + "\"",
+         .fix = "get index and shards of one and the same checkpoint"});
   }
   for (const auto& [name, shard] : index.weight_map) {
     if (store.find(name) != nullptr) continue;

@@ -16,9 +16,9 @@ namespace fs = std::filesystem;
 // One U8 tensor of `bytes` bytes 0, 1, 2, ...
 std::string one_tensor(const std::string& name, int64_t bytes) {
   const std::string n = std::to_string(bytes);
-  return safetensors_file("{\"" + name + "\":{\"dtype\":\"U8\",\"shape\":[" + n +
-                              "],\"data_offsets\":[0," + n + "]}}",
-                          bytes);
+  return safetensors_file(
+      "{\"" + name + "\":{\"dtype\":\"U8\",\"shape\":[" + n + "],\"data_offsets\":[0," + n + "]}}",
+      bytes);
 }
 
 std::string index_of(const std::string& map) { return "{\"weight_map\":{" + map + "}}"; }
@@ -73,7 +73,8 @@ TEST(WeightStore, CopiesWhatIsNotAligned) {
       "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
       "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[1,9]}}";
   if ((json.size() + 1) % 4 == 0) json += ' ';
-  const WeightStore store = WeightStore::open(folder.write("m.safetensors", safetensors_file(json, 9)));
+  const WeightStore store =
+      WeightStore::open(folder.write("m.safetensors", safetensors_file(json, 9)));
   const Tensor b = store.read("b");
   EXPECT_TRUE(b.buffer().owned());
   EXPECT_EQ(reinterpret_cast<uintptr_t>(b.raw()) % 4, 0u);

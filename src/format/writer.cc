@@ -74,8 +74,7 @@ struct Writer::Impl {
   bool finished = false;
 };
 
-Writer::Impl::Impl(const fs::path& file, std::vector<TensorPlan> plan,
-                   const WriterOptions& options)
+Writer::Impl::Impl(const fs::path& file, std::vector<TensorPlan> plan, const WriterOptions& options)
     : layout(plan_layout(file, std::move(plan), options)),
       journal(with_suffix(file, ".journal"), layout.plan_id, start_of(options)),
       states(layout.tensors.size(), State::kMissing),
@@ -261,11 +260,11 @@ void Writer::put(const std::string& name, const Tensor& tensor) {
   const size_t i = impl_->at(name);
   const TensorPlan& plan = impl_->layout.tensors[i].plan;
   if (tensor.dtype() != plan.dtype || tensor.shape() != plan.shape) {
-    throw Error(ErrorCode::kInternal, "a tensor has another dtype or shape than planned",
-                {.tensor = name,
-                 .expected = std::string(dtype_name(plan.dtype)) + " " + to_string(plan.shape),
-                 .found = std::string(dtype_name(tensor.dtype())) + " " +
-                          to_string(tensor.shape())});
+    throw Error(
+        ErrorCode::kInternal, "a tensor has another dtype or shape than planned",
+        {.tensor = name,
+         .expected = std::string(dtype_name(plan.dtype)) + " " + to_string(plan.shape),
+         .found = std::string(dtype_name(tensor.dtype())) + " " + to_string(tensor.shape())});
   }
   impl_->write(i, tensor.buffer().bytes());
 }

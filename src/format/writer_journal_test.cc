@@ -30,7 +30,9 @@ TEST(WriterJournal, FindsWhatAnEarlierRunAppended) {
 
 TEST(WriterJournal, StopsAtTheFirstLineThatIsNone) {
   const TempFolder folder;
-  const std::string good = "1\t0000000000000001" "0000000000000002\n";
+  const std::string good =
+      "1\t0000000000000001"
+      "0000000000000002\n";
   for (const char* bad : {"x\n", "2\t12\n", "2 00000000000000010000000000000002\n", "\n",
                           "-2\t00000000000000010000000000000002\n"}) {
     const auto path = folder.write("j", "mezzotint-journal 1 plan\n" + good + bad + good);

@@ -62,8 +62,8 @@ void name_shards(const fs::path& file, WriterLayout* layout) {
   const std::string name = file.filename().string();
   const std::string stem = name.substr(0, name.size() - kSuffix.size());
   for (size_t i = 0; i < shards.size(); ++i) {
-    shards[i].file =
-        file.parent_path() / fmt::format("{}-{:05}-of-{:05}{}", stem, i + 1, shards.size(), kSuffix);
+    shards[i].file = file.parent_path() /
+                     fmt::format("{}-{:05}-of-{:05}{}", stem, i + 1, shards.size(), kSuffix);
   }
   layout->index = file;
   layout->index += ".index.json";
@@ -160,8 +160,10 @@ WriterLayout plan_layout(const fs::path& file, std::vector<TensorPlan> plan,
   assign_shards(options.max_shard_bytes, &layout);
   name_shards(file, &layout);
   for (ShardLayout& shard : layout.shards) {
-    std::stable_sort(shard.tensors.begin(), shard.tensors.end(), [&](size_t a, size_t b) {
-      return dtype_size(layout.tensors[a].plan.dtype) > dtype_size(layout.tensors[b].plan.dtype);
+    std::sort(shard.tensors.begin(), shard.tensors.end(), [&](size_t a, size_t b) {
+      const int64_t width_a = dtype_size(layout.tensors[a].plan.dtype);
+      const int64_t width_b = dtype_size(layout.tensors[b].plan.dtype);
+      return width_a != width_b ? width_a > width_b : a < b;
     });
     write_header(options.metadata, &layout, &shard);
   }

@@ -19,9 +19,12 @@ using Content = std::map<std::string, std::string>;
 
 // A mix of widths, an empty tensor, a scalar, an odd size and a name that needs escaping.
 std::vector<TensorPlan> plan() {
-  return {{"a.weight", DType::kI8, {3, 5}}, {"a.scale", DType::kF32, {3, 1}},
-          {"b.\"\xc3\xa9\"", DType::kBF16, {7}}, {"c", DType::kI64, {}},
-          {"d", DType::kF32, {0, 4}},      {"e", DType::kU8, {1000}},
+  return {{"a.weight", DType::kI8, {3, 5}},
+          {"a.scale", DType::kF32, {3, 1}},
+          {"b.\"\xc3\xa9\"", DType::kBF16, {7}},
+          {"c", DType::kI64, {}},
+          {"d", DType::kF32, {0, 4}},
+          {"e", DType::kU8, {1000}},
           {"f", DType::kF16, {2, 2}}};
 }
 
@@ -285,7 +288,9 @@ TEST(Writer, ATornLineOfTheJournalIsIgnored) {
 TEST(Writer, RefusesToResumeAnotherPlan) {
   const TempFolder folder;
   const fs::path file = folder.path() / "m.safetensors";
-  { const Writer writer(file, plan()); }
+  {
+    const Writer writer(file, plan());
+  }
   std::vector<TensorPlan> other = plan();
   other[0].shape = {5, 3};
   expect_error(ErrorCode::kUsage, {"belongs to another run", "m.safetensors.journal"},
@@ -304,9 +309,9 @@ TEST(Writer, RefusesASecondWriterOfTheSameFile) {
 
 TEST(Writer, FindsAFullDiskBeforeAnyWorkAndLeavesNothing) {
   const TempFolder folder;
-  expect_error(ErrorCode::kResources, {"not enough space on the disk", "m.safetensors.partial"}, [&] {
-    Writer(folder.path() / "m.safetensors", {{"w", DType::kU8, {int64_t{1} << 60}}});
-  });
+  expect_error(
+      ErrorCode::kResources, {"not enough space on the disk", "m.safetensors.partial"},
+      [&] { Writer(folder.path() / "m.safetensors", {{"w", DType::kU8, {int64_t{1} << 60}}}); });
   EXPECT_TRUE(fs::is_empty(folder.path()));
 }
 
