@@ -122,7 +122,7 @@ TEST(Classifier, NamesFileAndKeyOfAFault) {
       {R"("alpha")", R"("luma")"},
       {R"("type": "avg_pool")", R"("type": "max_pool")"},
       {R"("in": 1, )", R"("in": 3, )"},
-      {R"({"type": "flatten"},)", ""},
+      {R"("avg_pool", "kernel": 2, "stride": 2}, {"type": "flatten"})", R"("relu"})"},
       {R"("kernel": 2)", R"("kernel": 9)"},
       {R"(["a", "b"])", R"(["a"])"},
   };
