@@ -86,13 +86,23 @@ int64_t int8_vnni_bytes(int64_t n, int64_t k, Element element) {
 
 // int8 + 128 as u8 is the byte with its sign bit flipped.
 constexpr std::byte kSignBit{0x80};
+constexpr uint32_t kSignBits = 0x80808080u;
 
 void pack_int8_vnni(const WeightCodes& codes, std::byte* payload) {
   std::memset(payload, kVnniOffset,
               static_cast<size_t>(int8_vnni_bytes(codes.n, codes.k, codes.element)));
+  const int64_t whole = codes.k / kVnniStep * kVnniStep;
   for (int64_t n = 0; n < codes.n; ++n) {
     const std::byte* row = codes.data + n * codes.k;
-    for (int64_t k = 0; k < codes.k; ++k) payload[vnni_offset(n, k, codes.k)] = row[k] ^ kSignBit;
+    for (int64_t k = 0; k < whole; k += kVnniStep) {
+      uint32_t step;
+      std::memcpy(&step, row + k, sizeof step);
+      step ^= kSignBits;
+      std::memcpy(payload + vnni_offset(n, k, codes.k), &step, sizeof step);
+    }
+    for (int64_t k = whole; k < codes.k; ++k) {
+      payload[vnni_offset(n, k, codes.k)] = row[k] ^ kSignBit;
+    }
   }
 }
 

@@ -37,8 +37,8 @@ static_assert(int8_code(1.0f, 0.0f) == 0 && int8_code(1.0f, kQuietNaN) == 0);
 
 // --- weights, per output channel -----------------------------------------------------------------
 
-// s = bf16(amax * f32(1/127)), rounded BEFORE the codes are made, so that a reader that casts scales
-// to bf16 (docs/numerics.md) computes with the same number. A channel of zeros, or so small that s
+// s = bf16(amax * f32(1/127)), rounded BEFORE the codes are made: a reader that casts scales to
+// bf16 (docs/numerics.md) computes with the same number. A channel of zeros, or so small that s
 // underflows, gets s = 1 and the codes 0: no reader may divide by 0.
 MZ_HD float int8_channel_scale(float amax) {
   const float scale = round_to_bf16(int8_token_scale(amax));
