@@ -119,7 +119,7 @@ NamedTexts settings_of(const ComparisonSetup& setup, const ExecContext& ctx) {
   return {{"images", std::to_string(request.prompt_ids.size())},
           {"steps", std::to_string(request.steps)},
           {"guidance", fmt::format("{:g}", request.guidance)},
-          {"seeds", fmt::format("{} ... {}", request.seed, request.seed + last)},
+          {"seeds", fmt::format("{}\u2013{}", request.seed, request.seed + last)},
           {"threads", std::to_string(ctx.threads())},
           {"model", setup.model.string()}};
 }

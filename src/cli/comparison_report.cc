@@ -25,28 +25,33 @@ std::vector<std::string> table_row(const ComparisonReport& report, const FormRep
           human_bytes(form.file_bytes),
           human_bytes(form.resident_bytes),
           fmt::format("{:.3f}", form.step_seconds),
-          is_reference ? "1" : fmt::format("{:.2f}x", speedup(report, form)),
+          is_reference ? "1.00x" : fmt::format("{:.2f}x", speedup(report, form)),
           is_reference ? "-" : psnr_text(form),
           is_reference ? "-" : fmt::format("{:.4f}", form.ssim),
           of_images(form.recognised, form.images.size()),
           of_images(form.colors_right, form.images.size())};
 }
 
-nlohmann::json form_json(const ComparisonReport& report, const FormReport& form) {
+nlohmann::json form_json(const FormReport& form) {
   nlohmann::json entry = {{"algorithm", form.label},
                           {"source", form.source},
                           {"file_bytes", form.file_bytes},
                           {"resident_bytes", form.resident_bytes},
                           {"seconds_per_step", form.step_seconds},
-                          {"speedup", speedup(report, form)},
-                          {"ssim", form.ssim},
                           {"images", form.images.size()},
                           {"layers", report_json(form.layers)}};
-  // JSON has no infinity: equal images have no PSNR.
-  entry["psnr_db"] = std::isfinite(form.psnr_db) ? nlohmann::json(form.psnr_db) : nullptr;
-  entry["identical"] = std::isinf(form.psnr_db);
   if (form.recognised >= 0) entry["recognised"] = form.recognised;
   if (form.colors_right >= 0) entry["colors_right"] = form.colors_right;
+  return entry;
+}
+
+nlohmann::json quantized_json(const ComparisonReport& report, const FormReport& form) {
+  nlohmann::json entry = form_json(form);
+  entry["speedup"] = speedup(report, form);
+  entry["ssim"] = form.ssim;
+  // JSON has no infinity: equal images have no PSNR.
+  entry["identical"] = std::isinf(form.psnr_db);
+  entry["psnr_db"] = std::isfinite(form.psnr_db) ? nlohmann::json(form.psnr_db) : nullptr;
   return entry;
 }
 
@@ -110,10 +115,10 @@ nlohmann::json comparison_json(const ComparisonReport& report) {
                              {"settings", texts_json(report.settings)},
                              {"environment", texts_json(report.environment)},
                              {"notes", report.notes},
-                             {"float", form_json(report, report.reference)},
+                             {"float", form_json(report.reference)},
                              {"forms", nlohmann::json::array()}};
   for (const FormReport& form : report.forms) {
-    document["forms"].push_back(form_json(report, form));
+    document["forms"].push_back(quantized_json(report, form));
   }
   return document;
 }

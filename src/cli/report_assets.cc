@@ -36,8 +36,8 @@ thead th{font-size:12.5px;font-weight:600;color:var(--soft);white-space:nowrap}
 .summary tr.best td{background:var(--wash)}
 .bar{display:block;height:4px;border-radius:2px;background:var(--line);margin-top:5px;min-width:76px}
 .bar i{display:block;height:100%;border-radius:2px;background:var(--accent)}
-.grid td,.grid th{padding:8px 10px}
-.grid td.p{min-width:170px;max-width:230px;font-size:13.5px;line-height:1.4}
+.grid td,.grid th{padding:8px 10px;vertical-align:top}
+.grid td.p{min-width:170px;max-width:230px;font-size:13.5px;line-height:1.4;padding-left:14px}
 .grid tbody td{border-bottom:1px solid var(--line)}
 .grid th.f,.grid td.f{border-left:1px solid var(--line)}
 .p .k{color:var(--soft);font-size:12px;display:block}
@@ -57,6 +57,19 @@ font-size:12.5px}
 .layers th:hover{color:var(--accent)}
 .layers th[data-dir="1"]::after{content:" \2191"}
 .layers th[data-dir="-1"]::after{content:" \2193"}
+.layers td:nth-child(2){white-space:nowrap}
+.layers td:last-child{min-width:280px;color:var(--soft)}
+.heat{border-collapse:separate;border-spacing:3px;width:auto;font-size:12px;margin:8px 12px 12px}
+.heat th,.heat td{border:0;padding:3px 6px}
+.heat thead th{text-align:center}
+.heat tbody th{font-weight:500;font-family:ui-monospace,SFMono-Regular,Menlo,"DejaVu Sans Mono",
+monospace;white-space:nowrap;padding-right:12px}
+.heat td{border-radius:4px;text-align:center;min-width:44px;
+background:color-mix(in srgb,var(--accent) var(--h),var(--paper))}
+.heat td.hot{color:#fff}
+.heat td.kept,.heat td.gap{background:none;color:var(--soft)}
+.maps{display:flex;flex-wrap:wrap;gap:0 28px}
+.maps h3{font-size:13px;font-weight:600;margin:12px 16px 0}
 .scroll{max-height:520px;overflow:auto;border-top:1px solid var(--line)}
 .tag{border-radius:5px;padding:1px 7px;background:var(--wash);color:var(--accent);font-size:12px;
 white-space:nowrap}

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "cli/layer_summary.h"
+#include "cli/report_heatmap.h"
 #include "cli/text.h"
 #include "mezzotint/version.h"
 #include "models/image_io.h"
@@ -165,9 +166,9 @@ std::string layer_details(const FormReport& form, bool open) {
     facts += fmt::format(", worst {} at {:.1f} dB", worst->name, worst->weight_sqnr_db);
   }
   std::string html = fmt::format(
-      "<details class=\"card\"{}><summary>{}<span>{}</span></summary><div class=\"scroll\">"
+      "<details class=\"card\"{}><summary>{}<span>{}</span></summary>{}<div class=\"scroll\">"
       "<table class=\"layers\">",
-      open ? " open" : "", html_escaped(form.label), html_escaped(facts));
+      open ? " open" : "", html_escaped(form.label), html_escaped(facts), heatmap_html(report));
   html += head_row({{"layer"},
                     {"out × in", Align::kRight},
                     {"algorithm"},
@@ -184,7 +185,8 @@ std::string layer_section(const ComparisonReport& report) {
   std::string html =
       "<section><h2>Layers</h2><p class=\"hint\">Click on a column to sort. SQNR is "
       "10&thinsp;log<sub>10</sub>(&Sigma;w&sup2; / &Sigma;(w&minus;w&prime;)&sup2;) of the "
-      "weights: higher is better, 6 dB are one bit.</p>";
+      "weights: higher is better, 6 dB are one bit. In the maps a column is a block and a strong "
+      "colour a layer to look at.</p>";
   for (const FormReport& form : report.forms) {
     html += layer_details(form, &form == &report.forms.back());
   }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cli/cli_testing.h"
+#include "cli/report_heatmap.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -62,6 +63,28 @@ TEST(ReportHtml, ShowsVerdictTableAndLayers) {
                              "memory, at 41.2 dB PSNR and 0.9876 SSIM."));
   EXPECT_TRUE(contains(html, "1 of 1"));
   EXPECT_TRUE(contains(html, "data-v=\"42.5\""));
+}
+
+TEST(Heatmap, PlacesLayersByBlockAndRole) {
+  Report report;
+  for (const char* name : {"blocks.10.to_q", "blocks.2.to_q", "blocks.2.ff.net.0.proj", "proj_out"}) {
+    LayerReport layer;
+    layer.name = name;
+    layer.algorithm = "W8A16";
+    layer.weight_sqnr_db = 15;
+    report.layers.push_back(layer);
+  }
+  const std::string html = heatmap_html(report);
+  EXPECT_TRUE(contains(html, "<h3>blocks</h3>"));
+  EXPECT_TRUE(contains(html, "<th>2</th><th>10</th>"));
+  EXPECT_TRUE(contains(html, "<th>ff.net.0.proj</th>"));
+  EXPECT_TRUE(contains(html, "--h:100%"));
+  EXPECT_FALSE(contains(html, "proj_out"));
+}
+
+TEST(Heatmap, IsEmptyWithoutNumbers) {
+  Report report;
+  EXPECT_EQ(heatmap_html(report), "");
 }
 
 TEST(ComparisonReport, EqualImagesHaveNoNumberInJson) {
