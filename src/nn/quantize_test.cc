@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <random>
 
 #include "nn/linear_oracle.h"
@@ -199,6 +200,62 @@ TEST(Quantize, ScalesOfAnyShapeAndTypeGiveTheSameBits) {
   }
   EXPECT_TRUE(same_bytes(outputs[0], outputs[1]));
   EXPECT_TRUE(same_bytes(outputs[0], outputs[2]));
+}
+
+// formats.md 7, cases 2 and 4, the lenient readings: a number at the end of the name is a rank.
+TEST(Quantize, ARankSuffixWorksOnASingleCard) {
+  for (const char* name : {"q_w8a8_0.json", "foo_2024.json"}) {
+    TestFolder folder;
+    TestModel model;
+    fixture().write(folder.path());
+    std::filesystem::rename(folder / "quant_model_description_w8a8_dynamic.json", folder / name);
+    EXPECT_EQ(quantize(model.map, folder / name, {}, context()).quantized(), 2) << name;
+  }
+}
+
+// formats.md 7, case 28: y(x; W s, mul 1/s) is y(x; W) within the quantization error.
+TEST(Quantize, ASmoothedLayerGivesTheFloatLayer) {
+  std::mt19937_64 random(44);
+  const int64_t n = 24, k = 256;
+  const Tensor w = normal_tensor(DType::kF32, {n, k}, random);
+  const Tensor mul = Tensor::allocate(DType::kF32, {k});
+  const Tensor scaled = Tensor::allocate(DType::kF32, {n, k});
+  for (int64_t i = 0; i < n * k; ++i) {
+    const float s = i % k % 7 == 0 ? 2.0f : 1.0f;  // powers of two: W s is exact
+    scaled.mutable_data<float>()[i] = w.data<float>()[i] * s;
+    mul.mutable_data<float>()[i % k] = 1 / s;
+  }
+  const Linear exact = Linear::from_float("l", w, {});
+  const Tensor x = normal_tensor(DType::kF32, {16, k}, random);
+  const auto run = [&](const Linear& linear) {
+    std::vector<float> y(static_cast<size_t>(16 * n));
+    linear.run({x.raw(), DType::kF32, 16, k, k}, {y.data(), DType::kF32, 16, n, n}, context());
+    return y;
+  };
+  const auto error_with = [&](const char* algorithm, const Tensor& factors) {
+    TestFolder folder;
+    QuantizedFixture files;
+    files.tensors = write_layer_params(
+        *find_algorithm(algorithm), {.name = "l.linear", .weight = scaled, .bias = {}}, context());
+    files.tensors.push_back({"l.div.mul_scale", "FLOAT", factors});
+    Linear linear = Linear::from_float("l", w, {});
+    ModuleMap map;
+    map.linears = {&linear};
+    quantize(map, files.write(folder.path()), {}, context());
+    const std::vector<float> got = run(linear), expected = run(exact);
+    double noise = 0, signal = 0;
+    for (size_t i = 0; i < got.size(); ++i) {
+      noise += (got[i] - expected[i]) * static_cast<double>(got[i] - expected[i]);
+      signal += static_cast<double>(expected[i]) * expected[i];
+    }
+    return std::sqrt(noise / signal);
+  };
+  const Tensor ones = float_tensor(DType::kF32, {k}, std::vector<float>(static_cast<size_t>(k), 1));
+  for (const char* algorithm : {"W8A16", "W8A8_DYNAMIC"}) {
+    EXPECT_LT(error_with(algorithm, mul), 0.05) << algorithm;
+    EXPECT_GT(error_with(algorithm, mul), 0.002) << algorithm;  // it was quantized
+    EXPECT_GT(error_with(algorithm, ones), 0.2) << algorithm;   // the factors matter
+  }
 }
 
 TEST(Quantize, TwoLinearsOfOneNameAreRefused) {

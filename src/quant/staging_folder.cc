@@ -5,6 +5,7 @@
 #include <iterator>
 #include <sstream>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -144,8 +145,9 @@ void StagingFolder::write(std::string_view name, std::string_view text) const {
 void StagingFolder::mark_complete() const {
   std::vector<std::string> names = names_in(partial_);
   std::erase_if(names, is_bookkeeping);
-  std::ranges::stable_partition(
-      names, [](const std::string& name) { return !name.starts_with(kDescriptor); });
+  std::ranges::sort(names, {}, [](const std::string& name) {
+    return std::pair(name.starts_with(kDescriptor), name);  // descriptors last
+  });
   std::string text;
   for (const std::string& name : names) text += name + "\n";
   write(kComplete, text);

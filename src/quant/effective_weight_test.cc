@@ -1,0 +1,49 @@
+#include "quant/effective_weight.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "quant/file_fixture.h"
+
+namespace mezzotint {
+namespace {
+
+LinearParams params(bool smoothed) {
+  LinearParams p;
+  p.plan = {.n = 2,
+            .k = 3,
+            .prologue = smoothed ? Prologue::kSmooth : Prologue::kNone,
+            .activation = {},
+            .weight = {.element = Element::kInt8, .granularity = Granularity::kPerChannel}};
+  p.codes = Tensor::copy_of<int8_t>(std::vector<int8_t>{1, -2, 3, 127, 0, -127}, {2, 3});
+  p.weight_scale = float_tensor(DType::kF32, {2}, {0.5f, 2.0f});
+  if (smoothed) p.mul_scale = float_tensor(DType::kF32, {3}, {1, 10, 0.25f});
+  return p;
+}
+
+std::vector<float> row(const LinearParams& p, int64_t i) {
+  std::vector<float> values(3);
+  effective_row(p, i, values);
+  return values;
+}
+
+TEST(EffectiveWeight, IsCodeTimesScaleTimesSmoothing) {
+  EXPECT_EQ(row(params(false), 0), (std::vector<float>{0.5f, -1, 1.5f}));
+  EXPECT_EQ(row(params(false), 1), (std::vector<float>{254, 0, -254}));
+  EXPECT_EQ(row(params(true), 0), (std::vector<float>{0.5f, -10, 0.375f}));
+}
+
+TEST(EffectiveWeight, SqnrCountsSignalAgainstError) {
+  const ExecContext ctx({.threads = 2});
+  // w differs from E by 0.1 and by 1.
+  const Tensor w = float_tensor(DType::kF32, {2, 3}, {0.6f, -1, 1.5f, 254, 1, -254});
+  const double signal = 0.36 + 1 + 2.25 + 2 * 254.0 * 254.0 + 1;
+  EXPECT_NEAR(weight_sqnr_db(w, params(false), ctx), 10 * std::log10(signal / 1.01), 1e-5);
+  const Tensor same = float_tensor(DType::kF32, {2, 3}, {0.5f, -1, 1.5f, 254, 0, -254});
+  EXPECT_EQ(weight_sqnr_db(same, params(false), ctx), kExactSqnrDb);
+}
+
+}  // namespace
+}  // namespace mezzotint
