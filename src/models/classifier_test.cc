@@ -24,11 +24,9 @@ std::vector<Image> golden_pictures() {
   std::vector<Image> images;
   for (int i = 0; i < 4; ++i) {
     Image image(32, 32, 4);
-    const Tensor noise =
-        testing::named_noise("image." + std::to_string(i), kSeed, {32, 32, 4});
-    std::ranges::transform(testing::values_of(noise), image.values.begin(), [](float x) {
-      return std::clamp(0.5f + 0.25f * x, 0.0f, 1.0f);
-    });
+    const Tensor noise = testing::named_noise("image." + std::to_string(i), kSeed, {32, 32, 4});
+    std::ranges::transform(testing::values_of(noise), image.values.begin(),
+                           [](float x) { return std::clamp(0.5f + 0.25f * x, 0.0f, 1.0f); });
     images.push_back(image);
   }
   return images;

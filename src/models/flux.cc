@@ -57,17 +57,17 @@ void embed_tokens(const Linear& linear, const Tensor& x, float* out, const ExecC
 
 void check_shape(const char* what, const Tensor& tensor, const Shape& expected) {
   if (tensor.dtype() == DType::kF32 && tensor.shape() == expected) return;
-  throw Error(ErrorCode::kUsage, fmt::format("{} of the Flux transformer", what),
-              {.expected = fmt::format("F32 {}", to_string(expected)),
-               .found = fmt::format("{} {}", dtype_name(tensor.dtype()),
-                                    to_string(tensor.shape()))});
+  throw Error(
+      ErrorCode::kUsage, fmt::format("{} of the Flux transformer", what),
+      {.expected = fmt::format("F32 {}", to_string(expected)),
+       .found = fmt::format("{} {}", dtype_name(tensor.dtype()), to_string(tensor.shape()))});
 }
 
 void check_count(const char* what, size_t found, int64_t expected) {
   if (static_cast<int64_t>(found) == expected) return;
-  throw Error(ErrorCode::kUsage, fmt::format("{} of the Flux transformer", what),
-              {.expected = fmt::format("{} values", expected),
-               .found = fmt::format("{} values", found)});
+  throw Error(
+      ErrorCode::kUsage, fmt::format("{} of the Flux transformer", what),
+      {.expected = fmt::format("{} values", expected), .found = fmt::format("{} values", found)});
 }
 
 }  // namespace
@@ -134,8 +134,8 @@ void FluxTransformer::embed_conditions(const FluxInput& input, float* silu_temb,
   const auto project = [&](std::span<const float> values) {
     for (size_t i = 0; i < values.size(); ++i) {
       const bool bf16 = input.timestep_dtype == TimestepDtype::kBF16;
-      const float scaled = bf16 ? round_to_bf16(round_to_bf16(values[i]) * kTimeScale)
-                                : values[i] * kTimeScale;
+      const float scaled =
+          bf16 ? round_to_bf16(round_to_bf16(values[i]) * kTimeScale) : values[i] * kTimeScale;
       flux_time_projection(scaled, projection.data() + i * kTimeChannels);
     }
   };
@@ -163,8 +163,7 @@ Tensor FluxTransformer::forward(const FluxInput& input, const FluxRope& rope,
                               .batch = batch,
                               .width = config.width(),
                               .wide = std::max(5 * config.width(), channels)};
-  const Scratch scratch =
-      ctx.workspace().take(sizes.total() * static_cast<int64_t>(sizeof(float)));
+  const Scratch scratch = ctx.workspace().take(sizes.total() * static_cast<int64_t>(sizeof(float)));
   FluxActivations a = carve(scratch.as<float>(), sizes);
   a.text_tokens = rope.text_tokens;
   a.image_tokens = rope.image_tokens;

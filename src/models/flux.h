@@ -2,7 +2,8 @@
 //
 //   std::unique_ptr<FluxTransformer> model = load_flux("demo", ctx);      // or a quantized folder
 //   FluxRope rope = flux_rope(model->config, 16, 8, 8);
-//   Tensor v = model->forward({.latents = x, .text = states, .pooled = p, .timestep = t}, rope, ctx);
+//   Tensor v = model->forward({.latents = x, .text = states, .pooled = p, .timestep = t}, rope,
+//   ctx);
 //
 // forward() is const and may be called from several threads. Nothing here knows of quantization:
 // quantize(model->modules(), ...) swaps what the linears hold.
@@ -32,11 +33,11 @@ namespace mezzotint {
 enum class TimestepDtype : uint8_t { kF32, kBF16 };
 
 struct FluxInput {
-  Tensor latents;                      // F32 [batch, image_tokens, in_channels]
-  Tensor text;                         // F32 [batch, text_tokens, joint_attention_dim]
-  Tensor pooled;                       // F32 [batch, pooled_projection_dim]
-  std::span<const float> timestep{};   // [batch], 0 ... 1
-  std::span<const float> guidance{};   // [batch] when the model has guidance_embeds, else empty
+  Tensor latents;                     // F32 [batch, image_tokens, in_channels]
+  Tensor text;                        // F32 [batch, text_tokens, joint_attention_dim]
+  Tensor pooled;                      // F32 [batch, pooled_projection_dim]
+  std::span<const float> timestep{};  // [batch], 0 ... 1
+  std::span<const float> guidance{};  // [batch] when the model has guidance_embeds, else empty
   TimestepDtype timestep_dtype = TimestepDtype::kF32;
 };
 

@@ -19,18 +19,17 @@ void BM_DemoStep(benchmark::State& state) {
   const FluxRope rope = flux_rope(config, 16, 8, 8);
   const std::vector<float> timestep(static_cast<size_t>(batch), 0.5f);
   const Tensor text = starting_noise(2, 0, {batch, 16, config.joint_attention_dim});
-  const FluxInput input{
-      .latents = starting_noise(1, 0, {batch, 64, config.in_channels}),
-      .text = text,
-      .pooled = starting_noise(3, 0, {1, batch, config.pooled_projection_dim})
-                    .reshaped({batch, config.pooled_projection_dim}),
-      .timestep = timestep};
+  const FluxInput input{.latents = starting_noise(1, 0, {batch, 64, config.in_channels}),
+                        .text = text,
+                        .pooled = starting_noise(3, 0, {1, batch, config.pooled_projection_dim})
+                                      .reshaped({batch, config.pooled_projection_dim}),
+                        .timestep = timestep};
   for (auto _ : state) {
     Tensor velocity = model->forward(input, rope, ctx);
     benchmark::DoNotOptimize(velocity);
   }
-  state.counters["images/s/step"] = benchmark::Counter(
-      static_cast<double>(batch), benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["images/s/step"] =
+      benchmark::Counter(static_cast<double>(batch), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 BENCHMARK(BM_DemoStep)

@@ -35,8 +35,8 @@ struct Modulation {
 
 Modulation run_modulation(const Linear& linear, const FluxActivations& a, int64_t chunks,
                           float* out, const ExecContext& ctx) {
-  linear.run(const_matrix(a.silu_temb, a.batch, a.width),
-             matrix(out, a.batch, chunks * a.width), ctx);
+  linear.run(const_matrix(a.silu_temb, a.batch, a.width), matrix(out, a.batch, chunks * a.width),
+             ctx);
   return {out, a.batch, a.width, chunks};
 }
 
@@ -196,9 +196,8 @@ void FluxDoubleBlock::forward(const FluxActivations& a, const ExecContext& ctx) 
 }
 
 void FluxDoubleBlock::add_modules(ModuleMap& map) {
-  map.linears.insert(map.linears.end(),
-                     {&norm1, &norm1_context, &to_q, &to_k, &to_v, &add_q_proj, &add_k_proj,
-                      &add_v_proj, &to_out, &to_add_out});
+  map.linears.insert(map.linears.end(), {&norm1, &norm1_context, &to_q, &to_k, &to_v, &add_q_proj,
+                                         &add_k_proj, &add_v_proj, &to_out, &to_add_out});
   ff.add_modules(map);
   ff_context.add_modules(map);
   map.groups.insert(map.groups.end(), {&image_qkv, &text_qkv});

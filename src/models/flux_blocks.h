@@ -27,14 +27,14 @@ struct FluxActivations {
   int64_t image_tokens = 0;
   int64_t width = 0;
   const FluxRope* rope = nullptr;
-  float* silu_temb = nullptr;        // [batch, width]
-  float* hidden = nullptr;           // [rows, width], the state of the model
-  float* normed = nullptr;           // [rows, width]
-  float* q = nullptr;                // [rows, width]; after attention: output of the projections
-  float* k = nullptr;                // [rows, width]
-  float* v = nullptr;                // [rows, width]
-  float* wide = nullptr;             // [rows, 5 width]
-  float* modulation = nullptr;       // [2, batch, 6 width]
+  float* silu_temb = nullptr;   // [batch, width]
+  float* hidden = nullptr;      // [rows, width], the state of the model
+  float* normed = nullptr;      // [rows, width]
+  float* q = nullptr;           // [rows, width]; after attention: output of the projections
+  float* k = nullptr;           // [rows, width]
+  float* v = nullptr;           // [rows, width]
+  float* wide = nullptr;        // [rows, 5 width]
+  float* modulation = nullptr;  // [2, batch, 6 width]
 
   int64_t text_rows() const { return text_tokens * batch; }
   int64_t image_rows() const { return image_tokens * batch; }

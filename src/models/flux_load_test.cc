@@ -40,8 +40,7 @@ fs::path write_changed(const std::string& name,
   change(plan);
   Writer writer(folder / testing::kWeightsName, plan);
   for (const TensorPlan& tensor : plan) {
-    const std::vector<std::byte> zeros(
-        static_cast<size_t>(byte_count(tensor.dtype, tensor.shape)));
+    const std::vector<std::byte> zeros(static_cast<size_t>(byte_count(tensor.dtype, tensor.shape)));
     writer.put(tensor.name, zeros);
   }
   writer.finish();
@@ -71,7 +70,8 @@ void expect_contains(const std::string& text, std::initializer_list<std::string_
 
 TEST(FluxLoad, NamesAMissingTensor) {
   const fs::path folder = write_changed("missing", [](std::vector<TensorPlan>& plan) {
-    plan.erase(std::ranges::find(plan, "transformer_blocks.0.attn.norm_k.weight", &TensorPlan::name));
+    plan.erase(
+        std::ranges::find(plan, "transformer_blocks.0.attn.norm_k.weight", &TensorPlan::name));
   });
   expect_contains(load_message(folder), {"transformer_blocks.0.attn.norm_k.weight"});
 }
@@ -117,8 +117,7 @@ TEST(FluxLoad, LeavesAQuantizedLinearEmptyWhenAskedTo) {
     find(plan, "single_transformer_blocks.0.proj_mlp.weight").dtype = DType::kI8;
     plan.push_back({"single_transformer_blocks.0.proj_mlp.weight_scale", DType::kF32, {128, 1}});
   });
-  const auto model =
-      FluxTransformer::load(WeightStore::open(folder), kTiny, Missing::kLeaveEmpty);
+  const auto model = FluxTransformer::load(WeightStore::open(folder), kTiny, Missing::kLeaveEmpty);
   const Linear& empty = model->single_transformer_blocks.front().proj_mlp;
   EXPECT_EQ(empty.name(), "single_transformer_blocks.0.proj_mlp");
   EXPECT_EQ(empty.out_features(), 128);

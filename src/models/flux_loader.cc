@@ -69,9 +69,8 @@ Tensor FluxLoader::vector(const std::string& name, int64_t size) {
 }
 
 bool FluxLoader::belongs_to_empty_linear(const std::string& tensor) const {
-  return std::ranges::any_of(empty_, [&](const std::string& prefix) {
-    return tensor.starts_with(prefix);
-  });
+  return std::ranges::any_of(empty_,
+                             [&](const std::string& prefix) { return tensor.starts_with(prefix); });
 }
 
 void FluxLoader::refuse_unread() const {

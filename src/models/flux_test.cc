@@ -55,15 +55,20 @@ struct Case {
   }
   FluxInput flux_input() const {
     const TextCondition condition = text("");
-    return {.latents = latents(), .text = condition.states, .pooled = condition.pooled,
-            .timestep = timestep, .guidance = guidance};
+    return {.latents = latents(),
+            .text = condition.states,
+            .pooled = condition.pooled,
+            .timestep = timestep,
+            .guidance = guidance};
   }
   std::vector<float> expected(const char* key) const { return floats(json.numbers(key)); }
 };
 
 // Reads testdata/flux/NAME.json.
 Case read_case(const std::string& name) {
-  Case c{.json = JsonFile::read(kGoldens / (name + ".json")), .config = {}, .timestep = {},
+  Case c{.json = JsonFile::read(kGoldens / (name + ".json")),
+         .config = {},
+         .timestep = {},
          .guidance = {}};
   c.config = flux_config_of(c.json.object("config"));
   c.seed = static_cast<uint64_t>(c.json.integer("seed", 0));
@@ -128,8 +133,12 @@ TEST(FluxSampler, MatchesDiffusersWithClassifierFreeGuidance) {
   const JsonFile settings = c.json.object("sampler");
   const SchedulerConfig scheduler{.shift = settings.number("shift")};
   std::vector<int64_t> steps_seen;
-  SampleRequest request{.noise = c.latents(), .condition = c.text(""), .negative = c.text("null_"),
-                        .rows = c.rows, .cols = c.cols, .steps = settings.integer("steps", 1),
+  SampleRequest request{.noise = c.latents(),
+                        .condition = c.text(""),
+                        .negative = c.text("null_"),
+                        .rows = c.rows,
+                        .cols = c.cols,
+                        .steps = settings.integer("steps", 1),
                         .cfg_scale = static_cast<float>(settings.number("cfg_scale")),
                         .embedded_guidance = static_cast<float>(settings.number("guidance")),
                         .on_step = [&](const StepInfo& info) { steps_seen.push_back(info.step); }};
@@ -167,8 +176,10 @@ TEST(FluxTransformer, TreatsTheSamplesOfABatchAlone) {
   };
   for (int64_t i = 0; i < 2; ++i) {
     const auto at = static_cast<size_t>(i);
-    const FluxInput one{.latents = row(both.latents, i), .text = row(both.text, i),
-                        .pooled = row(both.pooled, i), .timestep = both.timestep.subspan(at, 1),
+    const FluxInput one{.latents = row(both.latents, i),
+                        .text = row(both.text, i),
+                        .pooled = row(both.pooled, i),
+                        .timestep = both.timestep.subspan(at, 1),
                         .guidance = both.guidance.subspan(at, 1)};
     const Tensor alone = model->forward(one, c.rope(), ctx);
     EXPECT_LE(relative_l2(values_of(alone), values_of(row(velocity, i))), 1e-6) << i;

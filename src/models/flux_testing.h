@@ -84,7 +84,8 @@ class FluxTensors {
   void double_block(const FluxConfig& c, int64_t i) {
     const int64_t h = c.width();
     const std::string block = fmt::format("transformer_blocks.{}.", i);
-    for (const char* name : {"norm1.linear", "norm1_context.linear"}) linear(block + name, 6 * h, h);
+    for (const char* name : {"norm1.linear", "norm1_context.linear"})
+      linear(block + name, 6 * h, h);
     for (const char* name : {"to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj",
                              "add_v_proj", "to_add_out"}) {
       linear(block + "attn." + name, h, h);

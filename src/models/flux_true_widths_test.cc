@@ -38,8 +38,7 @@ class NoisePool {
   Tensor draw(const TensorPlan& plan) {
     Tensor tensor = Tensor::allocate(plan.dtype, plan.shape);
     const bool matrix = plan.shape.size() == 2;
-    const float scale =
-        matrix ? 1.0f / std::sqrt(static_cast<float>(plan.shape[1])) : 0.1f;
+    const float scale = matrix ? 1.0f / std::sqrt(static_cast<float>(plan.shape[1])) : 0.1f;
     const float offset = !matrix && plan.name.ends_with(".weight") ? 1.0f : 0.0f;
     auto* out = reinterpret_cast<uint16_t*>(tensor.buffer().mutable_data());
     const auto pool = testing::values_of(values_);
@@ -72,12 +71,11 @@ TEST(SlowFluxTrueWidths, LoadsAndRunsWithTheSameBitsForAnyThreads) {
   const ExecContext one({.threads = 1}), two({.threads = 2});
   const auto model = load_flux(folder, two);
   const float timestep[] = {0.5f}, guidance[] = {3.5f};
-  const FluxInput input{
-      .latents = testing::named_noise("latents", 1, {1, kRows * kCols, 64}),
-      .text = testing::named_noise("text", 1, {1, kTextTokens, 4096}),
-      .pooled = testing::named_noise("pooled", 1, {1, 768}),
-      .timestep = timestep,
-      .guidance = guidance};
+  const FluxInput input{.latents = testing::named_noise("latents", 1, {1, kRows * kCols, 64}),
+                        .text = testing::named_noise("text", 1, {1, kTextTokens, 4096}),
+                        .pooled = testing::named_noise("pooled", 1, {1, 768}),
+                        .timestep = timestep,
+                        .guidance = guidance};
   const FluxRope rope = flux_rope(true_widths(), kTextTokens, kRows, kCols);
   const Tensor a = model->forward(input, rope, one);
   const Tensor b = model->forward(input, rope, two);

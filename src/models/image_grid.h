@@ -13,8 +13,8 @@ namespace mezzotint {
 
 struct GridOptions {
   int64_t columns = 1;
-  int64_t scale = 1;  // every pixel becomes scale x scale
-  int64_t gap = 4;    // output pixels between and around the cells
+  int64_t scale = 1;                         // every pixel becomes scale x scale
+  int64_t gap = 4;                           // output pixels between and around the cells
   std::vector<std::string> row_labels{};     // left of the rows; empty: none
   std::vector<std::string> column_labels{};  // above, cut to the column; empty: none
 };

@@ -67,7 +67,8 @@ std::vector<std::byte> encode_png(const Image& image) {
 void write_png(const std::filesystem::path& file, const Image& image) {
   const std::vector<std::byte> bytes = encode_png(image);
   std::ofstream out(file, std::ios::binary | std::ios::trunc);
-  out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  out.write(reinterpret_cast<const char*>(bytes.data()),
+            static_cast<std::streamsize>(bytes.size()));
   out.close();
   if (!out) {
     throw Error(ErrorCode::kResources, "cannot write the image",

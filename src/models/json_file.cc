@@ -81,7 +81,9 @@ void JsonFile::fail(std::string_view key, std::string_view expected) const {
   throw Error(ErrorCode::kInput, fmt::format("key '{}'", path_of(key)),
               {.file = file_,
                .expected = std::string(expected),
-               .found = key.empty() ? shown(value_) : value ? shown(*value) : "no such key"});
+               .found = key.empty() ? shown(value_)
+                        : value     ? shown(*value)
+                                    : "no such key"});
 }
 
 const JsonValue* JsonFile::find(std::string_view key) const {

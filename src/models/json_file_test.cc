@@ -73,8 +73,8 @@ TEST(JsonFile, NamesFileKeyAndWhatWasFound) {
   check(R"({"k": 1})", [](const JsonFile& j) { j.string("k"); }, {"a string"});
   check(R"({"k": [1, "2"]})", [](const JsonFile& j) { j.numbers("k"); }, {"an array of numbers"});
   check(R"({"k": [1, -2]})", [](const JsonFile& j) { j.integers("k", 0); }, {"at least 0"});
-  check(R"({"k": [{"x": 1}, {}]})",
-        [](const JsonFile& j) { j.objects("k").at(1).integer("x", 0); }, {"'k[1].x'"});
+  check(R"({"k": [{"x": 1}, {}]})", [](const JsonFile& j) { j.objects("k").at(1).integer("x", 0); },
+        {"'k[1].x'"});
   check("[1]", [](const JsonFile& j) { j.integer("k", 0); }, {"'k'"});
 }
 

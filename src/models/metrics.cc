@@ -31,8 +31,8 @@ void check_pair(std::span<const Image> a, std::span<const Image> b, int64_t at_l
                  .found = fmt::format("{} and {}", a.size(), b.size())});
   }
   for (size_t i = 0; i < a.size(); ++i) {
-    const bool same = a[i].width == b[i].width && a[i].height == b[i].height &&
-                      a[i].channels == b[i].channels;
+    const bool same =
+        a[i].width == b[i].width && a[i].height == b[i].height && a[i].channels == b[i].channels;
     if (same && a[i].width >= at_least && a[i].height >= at_least && a[i].channels >= 1) continue;
     throw Error(ErrorCode::kUsage, fmt::format("image {} to compare", i),
                 {.expected = fmt::format("two of one size, at least {0} x {0}", at_least),
@@ -62,9 +62,8 @@ Plane luma(const Image& image) {
   for (int64_t pixel = 0; pixel < image.pixels(); ++pixel) {
     const float* v = image.values.data() + pixel * image.channels;
     const bool grey = color_channels(image) == 1;
-    plane.values.push_back(grey ? double{v[0]}
-                                : 0.299 * double{v[0]} + 0.587 * double{v[1]} +
-                                      0.114 * double{v[2]});
+    plane.values.push_back(
+        grey ? double{v[0]} : 0.299 * double{v[0]} + 0.587 * double{v[1]} + 0.114 * double{v[2]});
   }
   return plane;
 }

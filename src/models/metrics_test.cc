@@ -46,8 +46,8 @@ Pair golden_pictures() {
 }
 
 TEST(Metrics, MatchTheGoldenNumbers) {
-  const JsonFile golden = JsonFile::read(std::filesystem::path(MZ_SOURCE_DIR) / "testdata" /
-                                         "flux" / "metrics.json");
+  const JsonFile golden =
+      JsonFile::read(std::filesystem::path(MZ_SOURCE_DIR) / "testdata" / "flux" / "metrics.json");
   Pair pair = golden_pictures();
   constexpr double kTolerance = 1e-6;
   EXPECT_NEAR(psnr(pair.a, pair.b), golden.number("psnr"), kTolerance);

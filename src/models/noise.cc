@@ -43,16 +43,14 @@ std::array<uint32_t, 4> philox4x32_10(std::array<uint32_t, 4> counter,
 }
 
 void fill_noise(uint64_t seed, uint32_t sample, std::span<float> out, uint64_t first) noexcept {
-  const std::array<uint32_t, 2> key{static_cast<uint32_t>(seed),
-                                    static_cast<uint32_t>(seed >> 32)};
+  const std::array<uint32_t, 2> key{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
   std::array<float, 4> values{};
   for (size_t i = 0; i < out.size(); ++i) {
     const uint64_t index = first + i;
     const uint64_t block = index / 4;
     if (i == 0 || index % 4 == 0) {
-      values = normals(philox4x32_10({static_cast<uint32_t>(block),
-                                      static_cast<uint32_t>(block >> 32), sample, 0},
-                                     key));
+      values = normals(philox4x32_10(
+          {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), sample, 0}, key));
     }
     out[i] = values[index % 4];
   }

@@ -1,5 +1,5 @@
-// Starting noise of a sampler: Philox4x32-10 counters turned into N(0,1) by Box-Muller. The value at
-// an index depends on seed, sample and index only, never on the batch. Twin: tools/noise.py.
+// Starting noise of a sampler: Philox4x32-10 counters turned into N(0,1) by Box-Muller. The value
+// at an index depends on seed, sample and index only, never on the batch. Twin: tools/noise.py.
 #pragma once
 
 #include <array>

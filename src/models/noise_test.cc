@@ -25,10 +25,12 @@ TEST(Philox, MatchesTheKnownAnswers) {
 TEST(Noise, MatchesTheNumpyTwin) {
   std::vector<float> values(6);
   fill_noise(42, 0, values);
-  const std::vector<float> expected{-0.9701898f, 0.19401896f, -1.2356207f, 1.9239267f, -0.07318151f, 0.13913749f};
+  const std::vector<float> expected{-0.9701898f, 0.19401896f,  -1.2356207f,
+                                    1.9239267f,  -0.07318151f, 0.13913749f};
   EXPECT_EQ(values, expected);
   fill_noise(0x123456789abcdef0u, 3, values);
-  const std::vector<float> other{-0.7649445f, -0.92770547f, 0.020443724f, -1.2081276f, -1.0872568f, -0.11492001f};
+  const std::vector<float> other{-0.7649445f, -0.92770547f, 0.020443724f,
+                                 -1.2081276f, -1.0872568f,  -0.11492001f};
   EXPECT_EQ(values, other);
 }
 

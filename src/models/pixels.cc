@@ -53,8 +53,7 @@ std::array<double, 3> mean_of_border(const Image& image) {
   int64_t count = 0;
   for (int64_t y = 0; y < image.height; ++y) {
     for (int64_t x = 0; x < image.width; ++x) {
-      const int64_t from_edge =
-          std::min({x, y, image.width - 1 - x, image.height - 1 - y});
+      const int64_t from_edge = std::min({x, y, image.width - 1 - x, image.height - 1 - y});
       if (from_edge >= kRings) continue;
       for (size_t c = 0; c < 3; ++c) sum[c] += double{image.at(x, y)[c]};
       ++count;
@@ -115,8 +114,7 @@ PixelLayout read_pixel_layout(const fs::path& path) {
   return layout;
 }
 
-void pack_latent(const float* latent, int64_t channels, int64_t rows, int64_t cols,
-                 float* tokens) {
+void pack_latent(const float* latent, int64_t channels, int64_t rows, int64_t cols, float* tokens) {
   for (int64_t token = 0; token < rows * cols; ++token) {
     for (int64_t c = 0; c < channels; ++c) {
       for (int64_t patch = 0; patch < kPatch * kPatch; ++patch) {
@@ -146,10 +144,10 @@ std::vector<Image> tokens_to_images(const PixelLayout& layout, const Tensor& tok
   const Shape expected{tokens.shape().empty() ? 0 : tokens.dim(0), layout.grid() * layout.grid(),
                        layout.token_channels()};
   if (tokens.dtype() != DType::kF32 || tokens.shape() != expected) {
-    throw Error(ErrorCode::kUsage, "tokens do not fit the pixel layout",
-                {.expected = fmt::format("F32 {}", to_string(expected)),
-                 .found = fmt::format("{} {}", dtype_name(tokens.dtype()),
-                                      to_string(tokens.shape()))});
+    throw Error(
+        ErrorCode::kUsage, "tokens do not fit the pixel layout",
+        {.expected = fmt::format("F32 {}", to_string(expected)),
+         .found = fmt::format("{} {}", dtype_name(tokens.dtype()), to_string(tokens.shape()))});
   }
   std::vector<Image> images;
   for (int64_t i = 0; i < tokens.dim(0); ++i) {
@@ -167,8 +165,8 @@ std::vector<Image> tokens_to_images(const PixelLayout& layout, const Tensor& tok
 Tensor images_to_tokens(const PixelLayout& layout, const std::vector<Image>& images) {
   const int64_t tokens = layout.grid() * layout.grid();
   const int64_t per_image = tokens * layout.token_channels();
-  Tensor out = Tensor::allocate(DType::kF32, {static_cast<int64_t>(images.size()), tokens,
-                                              layout.token_channels()});
+  Tensor out = Tensor::allocate(
+      DType::kF32, {static_cast<int64_t>(images.size()), tokens, layout.token_channels()});
   auto* values = out.mutable_data<float>();
   for (const Image& image : images) {
     if (image.width != layout.size || image.height != layout.size ||

@@ -38,7 +38,8 @@ constexpr const char* kGood = R"({"channels": "RGB", "size": 8, "value_range": [
 std::string message_of(const std::string& from, const std::string& to) {
   std::string text = kGood;
   if (!from.empty()) text.replace(text.find(from), from.size(), to);
-  const fs::path folder = testing::fresh_folder(fs::path(::testing::TempDir()) / "mezzotint_pixels");
+  const fs::path folder =
+      testing::fresh_folder(fs::path(::testing::TempDir()) / "mezzotint_pixels");
   testing::write_text(folder / "pixels.json", text);
   try {
     read_pixel_layout(folder);
@@ -51,9 +52,9 @@ std::string message_of(const std::string& from, const std::string& to) {
 TEST(PixelLayout, NamesFileAndKeyOfAFault) {
   EXPECT_EQ(message_of("", ""), "no error");
   const std::pair<std::string, std::string> faults[] = {
-      {R"("RGB")", R"("CMYK")"},          {R"("size": 8)", R"("size": 7)"},
-      {"[3, 8, 8]", "[4, 8, 8]"},         {"[-1, 1]", "[1, -1]"},
-      {"[255, 0, 0]", "[256, 0, 0]"},     {R"("text_tokens": 4)", R"("text_tokens": -4)"},
+      {R"("RGB")", R"("CMYK")"},           {R"("size": 8)", R"("size": 7)"},
+      {"[3, 8, 8]", "[4, 8, 8]"},          {"[-1, 1]", "[1, -1]"},
+      {"[255, 0, 0]", "[256, 0, 0]"},      {R"("text_tokens": 4)", R"("text_tokens": -4)"},
       {R"("default_steps")", R"("steps")"}};
   for (const auto& [from, to] : faults) {
     const std::string message = message_of(from, to);

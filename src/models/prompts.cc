@@ -70,9 +70,8 @@ TextCondition Embeddings::select(std::span<const int64_t> ids) const {
 
 Embeddings read_embeddings(const fs::path& file) {
   const WeightStore store = WeightStore::open_file(file);
-  Embeddings embeddings{
-      .rows = {read_rows(store, "states", 3), read_rows(store, "pooled", 2)},
-      .null_condition = std::nullopt};
+  Embeddings embeddings{.rows = {read_rows(store, "states", 3), read_rows(store, "pooled", 2)},
+                        .null_condition = std::nullopt};
   const TextCondition& rows = embeddings.rows;
   check_equal(store, "the number of prompts", rows.states.dim(0), rows.pooled.dim(0));
   if (store.find("null_states") || store.find("null_pooled")) {

@@ -88,9 +88,11 @@ TEST(Prompts, NamesFileAndKeyOfAFault) {
     "object_color": "red", "background_color": "blue"}])";
   testing::write_text(folder / "prompts.json", good);
   EXPECT_EQ(read_prompts(folder).prompts.front().object_color, "red");
-  const std::pair<std::string, std::string> faults[] = {
-      {R"("id": 0)", R"("id": 1)"},   {R"("text")", R"("prompt")"},
-      {R"("class": 8)", R"("class": "bag")"}, {"[{", "{"}, {"}]", "}, {}]"}};
+  const std::pair<std::string, std::string> faults[] = {{R"("id": 0)", R"("id": 1)"},
+                                                        {R"("text")", R"("prompt")"},
+                                                        {R"("class": 8)", R"("class": "bag")"},
+                                                        {"[{", "{"},
+                                                        {"}]", "}, {}]"}};
   for (const auto& [from, to] : faults) {
     std::string text = good;
     text.replace(text.find(from), from.size(), to);

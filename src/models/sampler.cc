@@ -17,10 +17,10 @@ enum class Guidance : uint8_t { kNone, kClassifierFree };
 
 void check_f32(const char* what, const Tensor& tensor, size_t rank) {
   if (tensor.dtype() == DType::kF32 && tensor.shape().size() == rank) return;
-  throw Error(ErrorCode::kUsage, fmt::format("{} of the sampler", what),
-              {.expected = fmt::format("F32 with {} dimensions", rank),
-               .found = fmt::format("{} {}", dtype_name(tensor.dtype()),
-                                    to_string(tensor.shape()))});
+  throw Error(
+      ErrorCode::kUsage, fmt::format("{} of the sampler", what),
+      {.expected = fmt::format("F32 with {} dimensions", rank),
+       .found = fmt::format("{} {}", dtype_name(tensor.dtype()), to_string(tensor.shape()))});
 }
 
 void check_condition(const char* what, const TextCondition& condition) {
@@ -124,8 +124,8 @@ Tensor sample(const FluxTransformer& model, const SchedulerConfig& scheduler,
   const Tensor x = Tensor::copy_of<float>(
       {request.noise.data<float>(), static_cast<size_t>(request.noise.size())},
       request.noise.shape());
-  FluxInput input{.latents = x, .text = request.condition.states,
-                  .pooled = request.condition.pooled};
+  FluxInput input{
+      .latents = x, .text = request.condition.states, .pooled = request.condition.pooled};
   input.timestep_dtype = request.timestep_dtype;
   if (guidance == Guidance::kClassifierFree) {
     input.latents = stack("latents", x, x);

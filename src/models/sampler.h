@@ -35,7 +35,8 @@ struct SchedulerConfig {
 };
 
 // `path` is scheduler_config.json, its folder, or a pipeline folder with scheduler/. What diffusers
-// offers beyond SchedulerConfig (Karras sigmas, a terminal shift, ...) is an error when switched on.
+// offers beyond SchedulerConfig (Karras sigmas, a terminal shift, ...) is an error when switched
+// on.
 SchedulerConfig read_scheduler_config(const std::filesystem::path& path);
 
 struct Schedule {
@@ -54,20 +55,20 @@ struct TextCondition {
 };
 
 struct StepInfo {
-  int64_t step = 0;   // 0 ... steps - 1, called after the step
+  int64_t step = 0;  // 0 ... steps - 1, called after the step
   int64_t steps = 0;
-  float sigma = 0;    // at the start of the step
+  float sigma = 0;     // at the start of the step
   double seconds = 0;  // this step took
 };
 
 struct SampleRequest {
-  Tensor noise;             // F32 [batch, rows * cols, in_channels]
+  Tensor noise;  // F32 [batch, rows * cols, in_channels]
   TextCondition condition;
   std::optional<TextCondition> negative{};  // batch or 1 sample; needed when cfg_scale != 1
-  int64_t rows = 0;         // grid of image tokens
+  int64_t rows = 0;                         // grid of image tokens
   int64_t cols = 0;
   int64_t steps = 0;
-  float cfg_scale = 1.0f;   // v = v_negative + cfg_scale (v - v_negative)
+  float cfg_scale = 1.0f;                    // v = v_negative + cfg_scale (v - v_negative)
   std::optional<float> embedded_guidance{};  // exactly when the model has guidance_embeds
   TimestepDtype timestep_dtype = TimestepDtype::kF32;
   std::function<void(const StepInfo&)> on_step{};

@@ -33,11 +33,10 @@ void refuse_when_on(const JsonFile& json, const char* key) {
 }
 
 void check_features(const JsonFile& json) {
-  json.refuse_unknown_keys(
-      {"num_train_timesteps", "shift", "use_dynamic_shifting", "base_shift", "max_shift",
-       "base_image_seq_len", "max_image_seq_len", "invert_sigmas", "shift_terminal",
-       "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "time_shift_type",
-       "stochastic_sampling"});
+  json.refuse_unknown_keys({"num_train_timesteps", "shift", "use_dynamic_shifting", "base_shift",
+                            "max_shift", "base_image_seq_len", "max_image_seq_len", "invert_sigmas",
+                            "shift_terminal", "use_karras_sigmas", "use_exponential_sigmas",
+                            "use_beta_sigmas", "time_shift_type", "stochastic_sampling"});
   for (const char* key : {"invert_sigmas", "use_karras_sigmas", "use_exponential_sigmas",
                           "use_beta_sigmas", "stochastic_sampling"}) {
     refuse_when_on(json, key);
