@@ -120,6 +120,7 @@ TEST(Quantize, LenientListsWhatItForgaveAndAppliesTheRest) {
   EXPECT_EQ(report.unmatched.size(), 3u);
   EXPECT_EQ(model.linears[0].algorithm(), "W8A8_DYNAMIC");
   EXPECT_EQ(model.linears[1].algorithm(), "FLOAT");
+  EXPECT_EQ(report.layers[1].reason, "label W4A16 is not served");
 }
 
 TEST(Quantize, LenientDoesNotForgiveDamage) {

@@ -132,8 +132,9 @@ class Gatherer {
 
   // One error per layer, not per tensor.
   void take_unserved(const std::string& key, const std::string& label) {
-    const std::string layer = key.substr(0, key.rfind('.'));
+    const std::string layer = entry_of_prefix(key.substr(0, key.rfind('.')), folder_.weights).layer;
     if (!unserved_.insert(layer).second) return;
+    folder_.kept[layer] = fmt::format("label {} is not served", label);
     try {
       served_algorithm(label, place(layer, key));
     } catch (const Error& error) {
