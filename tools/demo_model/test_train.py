@@ -66,6 +66,7 @@ def train_tiny(folder, *stops):
              "--precision=f32", f"--stop-at={stop}"]
         )  # fmt: skip
         trainer = train.Trainer(args, train.TrainingData(images, labels, states, pooled))
+        train.resume(trainer, args)
         train.run(trainer, args)
     return trainer
 
