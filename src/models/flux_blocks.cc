@@ -10,8 +10,9 @@ namespace mezzotint {
 namespace {
 
 // Chunks of the rows of an adaLN linear.
-enum DoubleChunk { kShiftMsa, kScaleMsa, kGateMsa, kShiftMlp, kScaleMlp, kGateMlp, kDoubleChunks };
-enum SingleChunk { kShift, kScale, kGate, kSingleChunks };
+constexpr int64_t kShiftMsa = 0, kScaleMsa = 1, kGateMsa = 2;
+constexpr int64_t kShiftMlp = 3, kScaleMlp = 4, kGateMlp = 5, kDoubleChunks = 6;
+constexpr int64_t kShift = 0, kScale = 1, kGate = 2, kSingleChunks = 3;
 
 Matrix matrix(float* data, int64_t rows, int64_t cols) {
   return {data, DType::kF32, rows, cols, cols};

@@ -1,4 +1,5 @@
-// Rotary position tables and time embeddings of Flux (spec: docs/architecture.md, flux).
+// Rotary position tables and time embeddings of Flux, as in diffusers' embeddings.py
+// (get_1d_rotary_pos_embed, get_timestep_embedding).
 #pragma once
 
 #include <cstdint>

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include <fmt/format.h>
@@ -44,9 +45,10 @@ void refuse_empty_linears(const ModuleMap& modules, const fs::path& path) {
 }  // namespace
 
 bool is_quantized_path(const fs::path& path) {
-  if (!fs::is_directory(path)) return is_descriptor_name(path);
-  for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
-    if (is_descriptor_name(entry.path())) return true;
+  std::error_code error;  // what cannot be listed is left to the reader of weights, who says so
+  if (!fs::is_directory(path, error)) return is_descriptor_name(path);
+  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    if (is_descriptor_name(it->path())) return true;
   }
   return false;
 }

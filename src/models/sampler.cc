@@ -99,6 +99,28 @@ void euler_step(const Tensor& velocity, float dt, Guidance guidance, float cfg_s
   }
 }
 
+Tensor copy_of(const Tensor& x) {
+  return Tensor::copy_of<float>({x.data<float>(), static_cast<size_t>(x.size())}, x.shape());
+}
+
+// x once more for every negative condition.
+void repeat(const Tensor& x, const Tensor& twice) {
+  auto* out = std::copy_n(x.data<float>(), x.size(), twice.mutable_data<float>());
+  std::copy_n(x.data<float>(), x.size(), out);
+}
+
+// Without guidance the latents are x itself, which the steps change in place.
+FluxInput model_input(const SampleRequest& request, Guidance guidance, const Tensor& x) {
+  FluxInput input{
+      .latents = x, .text = request.condition.states, .pooled = request.condition.pooled};
+  input.timestep_dtype = request.timestep_dtype;
+  if (guidance == Guidance::kNone) return input;
+  input.latents = stack("latents", x, x);
+  input.text = stack("text states", request.condition.states, request.negative->states);
+  input.pooled = stack("pooled text", request.condition.pooled, request.negative->pooled);
+  return input;
+}
+
 }  // namespace
 
 Tensor starting_noise(uint64_t seed, uint32_t first_sample, const Shape& shape) {
@@ -121,39 +143,25 @@ Tensor sample(const FluxTransformer& model, const SchedulerConfig& scheduler,
   const FluxRope rope =
       flux_rope(model.config, request.condition.states.dim(1), request.rows, request.cols);
 
-  const Tensor x = Tensor::copy_of<float>(
-      {request.noise.data<float>(), static_cast<size_t>(request.noise.size())},
-      request.noise.shape());
-  FluxInput input{
-      .latents = x, .text = request.condition.states, .pooled = request.condition.pooled};
-  input.timestep_dtype = request.timestep_dtype;
-  if (guidance == Guidance::kClassifierFree) {
-    input.latents = stack("latents", x, x);
-    input.text = stack("text states", request.condition.states, request.negative->states);
-    input.pooled = stack("pooled text", request.condition.pooled, request.negative->pooled);
-  }
+  const Tensor x = copy_of(request.noise);
+  FluxInput input = model_input(request, guidance, x);
   const auto batch = static_cast<size_t>(input.latents.dim(0));
   const std::vector<float> embedded(model.config.guidance_embeds ? batch : 0,
                                     request.embedded_guidance.value_or(0.0f));
+  input.guidance = embedded;
   for (int64_t i = 0; i < request.steps; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    const auto index = static_cast<size_t>(i);
+    const auto at = static_cast<size_t>(i);
     const std::vector<float> timestep(
-        batch, model_timestep(schedule.timesteps[index], request.timestep_dtype));
-    if (guidance == Guidance::kClassifierFree) {
-      for (int64_t half = 0; half < 2; ++half) {
-        std::copy_n(x.data<float>(), x.size(),
-                    input.latents.mutable_data<float>() + half * x.size());
-      }
-    }
+        batch, model_timestep(schedule.timesteps[at], request.timestep_dtype));
     input.timestep = timestep;
-    input.guidance = embedded;
+    if (guidance == Guidance::kClassifierFree) repeat(x, input.latents);
     const Tensor velocity = model.forward(input, rope, ctx.at_step(static_cast<int>(i)));
-    euler_step(velocity, schedule.sigmas[index + 1] - schedule.sigmas[index], guidance,
-               request.cfg_scale, x);
+    euler_step(velocity, schedule.sigmas[at + 1] - schedule.sigmas[at], guidance, request.cfg_scale,
+               x);
     if (request.on_step) {
       const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-      request.on_step({i, request.steps, schedule.sigmas[index], took.count()});
+      request.on_step({i, request.steps, schedule.sigmas[at], took.count()});
     }
   }
   return x;
