@@ -1,7 +1,7 @@
 """Writes testdata/flux/*.json: what diffusers computes for random and shipped Flux models.
 
-Run by `./x goldens`; needs torch and diffusers (tools/goldens/requirements.txt). Weights and inputs
-are not stored: both sides make them from names and seeds (tools/flux_reference.py).
+Run by `./x goldens`. Weights and inputs are not stored: both sides make them from names and seeds
+(tools/flux_reference.py).
 """
 
 import json
@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 import torch
+from safetensors.torch import load_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -21,6 +22,7 @@ from flux_reference import (  # noqa: E402
     sample,
     velocity,
 )
+from noise import noise  # noqa: E402
 
 TESTDATA = ROOT / "testdata" / "flux"
 
@@ -146,12 +148,10 @@ DEMO_TOKEN_STRIDE = 8  # every 8th image token is kept
 
 def write_demo_case(folder):
     """One step of the shipped model in f32 on prompt 0 with Philox noise."""
-    import noise
-
     model = FluxTransformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
     prompts = load_prompts(folder)
     tokens, channels = 64, model.config.in_channels
-    latents = torch.from_numpy(noise.noise(5, 0, tokens * channels)).reshape(1, tokens, channels)
+    latents = torch.from_numpy(noise(5, 0, tokens * channels)).reshape(1, tokens, channels)
     out = velocity(
         model.eval(), latents, prompts["states"][:1], prompts["pooled"][:1],
         torch.tensor([0.7]), None, grid_ids(16, 8, 8),
@@ -162,8 +162,6 @@ def write_demo_case(folder):
 
 
 def load_prompts(folder):
-    from safetensors.torch import load_file
-
     tensors = load_file(folder / "prompts.safetensors")
     return {name: tensor.float() for name, tensor in tensors.items()}
 
