@@ -16,12 +16,13 @@ namespace mz = mezzotint;
 
 namespace {
 
-// Called after every layer, on the thread that called export_quantized().
+// Called after every tensor, on the thread that called export_quantized().
 void show(const mz::ExportProgress& progress) {
   const double percent =
       100.0 * static_cast<double>(progress.bytes_done) / static_cast<double>(progress.bytes_total);
-  std::fprintf(stderr, "%5.1f %%  %-60s %6.1f dB\n", percent, progress.layer.c_str(),
-               progress.weight_sqnr_db);
+  std::fprintf(stderr, "%5.1f %%  %s", percent, progress.layer.c_str());
+  if (progress.weight_sqnr_db != 0) std::fprintf(stderr, "  %.1f dB", progress.weight_sqnr_db);
+  std::fprintf(stderr, "\n");
 }
 
 void show_worst_layer(const mz::Report& report) {

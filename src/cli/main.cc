@@ -7,6 +7,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/run_cli.h"
+#include "mezzotint/error.h"
 
 namespace {
 
@@ -25,6 +26,9 @@ mezzotint::cli::Terminal terminal_of_this_process() {
 
 int main(int argc, char** argv) {
   mezzotint::cli::catch_interrupts();
-  return mezzotint::cli::run_cli(std::vector<std::string>(argv + 1, argv + argc),
-                                 terminal_of_this_process(), std::cout, std::cerr);
+  const int code = mezzotint::cli::run_cli(std::vector<std::string>(argv + 1, argv + argc),
+                                           terminal_of_this_process(), std::cout, std::cerr);
+  if (code != 0 || std::cout.flush()) return code;
+  std::cerr << "error: cannot write the result to standard output\n";
+  return static_cast<int>(mezzotint::ErrorCode::kResources);
 }
