@@ -35,7 +35,8 @@ class StepProgress {
   }
   void step(const StepInfo& info) {
     done_ += 1;
-    progress_.update(done_, total_, fmt::format("{}: step {} of {}", label_, info.step + 1, info.steps),
+    progress_.update(done_, total_,
+                     fmt::format("{}: step {} of {}", label_, info.step + 1, info.steps),
                      fmt::format("{} per step", human_seconds(info.seconds)));
   }
   void finish() { progress_.finish(); }
@@ -58,14 +59,12 @@ void judge_images(const Pipeline& pipeline, const ImageRequest& request,
   }
   if (has_mask && !pipeline.layout.colors.empty()) form.colors_right = 0;
   for (size_t i = 0; i < images.size(); ++i) {
-    const Prompt& prompt =
-        pipeline.prompts.prompts[static_cast<size_t>(request.prompt_ids[i])];
+    const Prompt& prompt = pipeline.prompts.prompts[static_cast<size_t>(request.prompt_ids[i])];
     if (pipeline.classifier) {
       const bool right = classes[i] == prompt.class_index;
       form.recognised += right ? 1 : 0;
-      form.captions.push_back(
-          pipeline.classifier->class_names()[static_cast<size_t>(classes[i])] +
-          (right ? " \u2713" : " \u2717"));
+      form.captions.push_back(pipeline.classifier->class_names()[static_cast<size_t>(classes[i])] +
+                              (right ? " \u2713" : " \u2717"));
     }
     if (form.colors_right < 0) continue;
     const ShownColors shown = measure_colors(images[i], pipeline.layout.colors);
@@ -78,8 +77,8 @@ void judge_images(const Pipeline& pipeline, const ImageRequest& request,
 }
 
 FormReport run_form(const std::string& label, const std::filesystem::path& source,
-                    const ComparisonSetup& setup, const Pipeline& pipeline,
-                    const ExecContext& ctx, StepProgress& progress) {
+                    const ComparisonSetup& setup, const Pipeline& pipeline, const ExecContext& ctx,
+                    StepProgress& progress) {
   progress.start(label);
   FormReport form;
   form.label = label;

@@ -19,18 +19,18 @@ using NamedTexts = std::vector<std::pair<std::string, std::string>>;
 
 // One way to run the model: float, or a quantized form.
 struct FormReport {
-  std::string label;            // "float", "W8A8_DYNAMIC"
-  std::string source;           // folder it was read from
-  int64_t file_bytes = 0;       // weights on disk
-  int64_t resident_bytes = 0;   // packed weights, scales and biases of the linears
-  double step_seconds = 0;      // median over the steps
-  double psnr_db = 0;           // against the float images; infinity: equal
+  std::string label;           // "float", "W8A8_DYNAMIC"
+  std::string source;          // folder it was read from
+  int64_t file_bytes = 0;      // weights on disk
+  int64_t resident_bytes = 0;  // packed weights, scales and biases of the linears
+  double step_seconds = 0;     // median over the steps
+  double psnr_db = 0;          // against the float images; infinity: equal
   double ssim = 1;
-  int64_t recognised = -1;      // images whose class the classifier finds; -1: no classifier
+  int64_t recognised = -1;  // images whose class the classifier finds; -1: no classifier
   int64_t colors_right = -1;
-  std::vector<Image> images;             // RGB, one per prompt
-  std::vector<Image> differences;        // |image - float| x 8; empty for float
-  std::vector<std::string> captions;     // below an image: "sneaker"; may be empty
+  std::vector<Image> images;          // RGB, one per prompt
+  std::vector<Image> differences;     // |image - float| x 8; empty for float
+  std::vector<std::string> captions;  // below an image: "sneaker"; may be empty
   Report layers;
 };
 

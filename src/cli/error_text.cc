@@ -12,7 +12,7 @@ namespace {
 
 struct NamedDetail {
   const char* name;
-  std::string ErrorDetails::*member;
+  std::string ErrorDetails::* member;
 };
 
 constexpr std::array<NamedDetail, 4> kPlaces = {{{"layer", &ErrorDetails::layer},

@@ -76,7 +76,8 @@ void add_architecture(const fs::path& folder, Inspection& result) {
   if (!fs::exists(config, failed)) return;
   try {
     const JsonFile json = JsonFile::read(config);
-    if (json.has("_class_name")) result.facts.emplace_back("architecture", json.string("_class_name"));
+    if (json.has("_class_name"))
+      result.facts.emplace_back("architecture", json.string("_class_name"));
   } catch (const Error& error) {
     result.problems.push_back(error);
   }
@@ -186,8 +187,7 @@ std::vector<const TensorInfo*> layer_tensors(const QuantizedFolder& folder,
                                              const LayerEntry& entry) {
   std::vector<const TensorInfo*> found;
   for (const ParamSpec& spec : entry.algorithm->contract->params) {
-    const TensorInfo* tensor =
-        folder.weights.find(tensor_name(spec, entry.layer, entry.prefix));
+    const TensorInfo* tensor = folder.weights.find(tensor_name(spec, entry.layer, entry.prefix));
     if (tensor != nullptr) found.push_back(tensor);
   }
   return found;
@@ -209,7 +209,8 @@ void add_layers(const QuantizedFolder& folder, Inspection& result) {
   for (const TensorInfo& tensor : folder.weights.tensors()) {
     if (!is_linear_weight(tensor)) continue;
     const auto kept = folder.kept.find(layer_of(tensor.name));
-    if (kept != folder.kept.end()) result.layers.layers.push_back(float_layer(tensor, kept->second));
+    if (kept != folder.kept.end())
+      result.layers.layers.push_back(float_layer(tensor, kept->second));
   }
 }
 

@@ -6,7 +6,7 @@
 
 namespace mezzotint::cli {
 
-void catch_interrupts();  // main() only
+void catch_interrupts();            // main() only
 void request_interrupt() noexcept;  // what the handler does; tests call it
 void clear_interrupt() noexcept;
 bool interrupted() noexcept;

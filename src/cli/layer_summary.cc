@@ -78,10 +78,10 @@ TextTable layer_table(const Report& report) {
                   {}};
   for (const LayerReport& layer : report.layers) {
     const bool known = layer.weight_sqnr_db != 0;
-    table.rows.push_back({layer.name, fmt::format("[{},{}]", layer.out_features, layer.in_features),
-                          layer.algorithm, known ? fmt::format("{:.1f}", layer.weight_sqnr_db) : "-",
-                          human_bytes(layer.bytes_before), human_bytes(layer.bytes_after),
-                          layer.reason});
+    table.rows.push_back(
+        {layer.name, fmt::format("[{},{}]", layer.out_features, layer.in_features), layer.algorithm,
+         known ? fmt::format("{:.1f}", layer.weight_sqnr_db) : "-", human_bytes(layer.bytes_before),
+         human_bytes(layer.bytes_after), layer.reason});
   }
   return table;
 }

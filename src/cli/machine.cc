@@ -7,10 +7,10 @@
 #include <string_view>
 #include <system_error>
 
-#include <CLI/Version.hpp>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <tbb/version.h>
+#include <CLI/Version.hpp>
+#include <nlohmann/json.hpp>
 
 #include "base/cpu_features.h"
 #include "base/env.h"

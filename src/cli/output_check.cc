@@ -88,8 +88,9 @@ void check_apart(const fs::path& source, const fs::path& out) {
   std::error_code ignored;
   const fs::path from_folder = fs::is_directory(from, ignored) ? from : from.parent_path();
   if (from != to && from_folder != to) return;
-  throw Error(ErrorCode::kUsage, "the output is the source", {.file = out.string(),
-              .fix = "choose another place with -o; a source is never changed"});
+  throw Error(
+      ErrorCode::kUsage, "the output is the source",
+      {.file = out.string(), .fix = "choose another place with -o; a source is never changed"});
 }
 
 void check_disk_space(const fs::path& out, int64_t bytes) {

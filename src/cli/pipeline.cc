@@ -63,7 +63,8 @@ Pipeline read_pipeline(const fs::path& model) {
                     .layout = read_pixel_layout(folder),
                     .prompts = read_prompts(folder),
                     .classifier = std::nullopt};
-  if (is_there(folder / "classifier")) pipeline.classifier = Classifier::load(folder / "classifier");
+  if (is_there(folder / "classifier"))
+    pipeline.classifier = Classifier::load(folder / "classifier");
   return pipeline;
 }
 

@@ -93,7 +93,8 @@ std::string Progress::bar_line(double share, std::string_view item, std::string_
   const std::string head = fmt::format("[{}] {:3.0f}%  ", bar, share * 100);
   const auto room = static_cast<int64_t>(columns_) - 1 - static_cast<int64_t>(head.size()) -
                     static_cast<int64_t>(tail.size());
-  const std::string name = ellipsized(printable(item), static_cast<size_t>(std::max<int64_t>(room, 0)));
+  const std::string name =
+      ellipsized(printable(item), static_cast<size_t>(std::max<int64_t>(room, 0)));
   const std::string line = head + name + tail;
   return line.substr(0, static_cast<size_t>(std::max(columns_ - 1, 1)));
 }

@@ -38,8 +38,9 @@ TEST(Progress, BarShowsShareItemNoteAndTimeLeft) {
   Fixture f(ProgressMode::kBar);
   f.now = 160;
   f.progress.update(54, 100, "single_transformer_blocks.11.proj_mlp", "SQNR 38.2 dB");
-  EXPECT_EQ(f.err.str(),
-            "\r\033[K[##############------------]  54%  singl...11.proj_mlp  SQNR 38.2 dB  0:51 left");
+  EXPECT_EQ(
+      f.err.str(),
+      "\r\033[K[##############------------]  54%  singl...11.proj_mlp  SQNR 38.2 dB  0:51 left");
 }
 
 TEST(Progress, BarNeverWrapsTheLine) {

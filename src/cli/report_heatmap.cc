@@ -76,8 +76,7 @@ std::string heat_cell(const HeatMap& map, const std::string& role, int64_t block
     return fmt::format("<td class=\"kept\" title=\"{}\">{}</td>", title,
                        layer.algorithm == "FLOAT" ? "float" : "");
   }
-  const double heat =
-      std::clamp((kBestDb - layer.weight_sqnr_db) / (kBestDb - kWorstDb), 0.0, 1.0);
+  const double heat = std::clamp((kBestDb - layer.weight_sqnr_db) / (kBestDb - kWorstDb), 0.0, 1.0);
   return fmt::format("<td{} title=\"{}\" style=\"--h:{:.0f}%\">{:.1f}</td>",
                      heat > kWhiteTextShare ? " class=\"hot\"" : "", title, 100 * heat,
                      layer.weight_sqnr_db);

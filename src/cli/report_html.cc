@@ -38,7 +38,8 @@ std::string bar_cell(std::string_view text, double share) {
 
 double share(double part, double whole) { return whole > 0 ? part / whole : 0.0; }
 
-// --- head -----------------------------------------------------------------------------------------
+// --- head
+// -----------------------------------------------------------------------------------------
 
 std::string header(const ComparisonReport& report) {
   std::string html = fmt::format(
@@ -59,7 +60,8 @@ std::string header(const ComparisonReport& report) {
   return html + "</header>";
 }
 
-// --- the table ------------------------------------------------------------------------------------
+// --- the table
+// ------------------------------------------------------------------------------------
 
 std::string summary_row(const ComparisonReport& report, const FormReport& form,
                         const std::vector<std::string>& cells, bool is_best) {
@@ -93,10 +95,11 @@ std::string summary_section(const ComparisonReport& report) {
   return html + "</tbody></table></div></section>";
 }
 
-// --- images ---------------------------------------------------------------------------------------
+// --- images
+// ---------------------------------------------------------------------------------------
 
-std::string image_cell(const std::vector<Image>& images, size_t i, const std::string& alt, const std::string& caption,
-                       std::string_view classes) {
+std::string image_cell(const std::vector<Image>& images, size_t i, const std::string& alt,
+                       const std::string& caption, std::string_view classes) {
   if (i >= images.size()) return "<td></td>";
   std::string html = fmt::format("<td class=\"{}\"><img loading=\"lazy\" alt=\"{}\" src=\"{}\">",
                                  classes, html_escaped(alt), png_data_uri(images[i]));
@@ -127,7 +130,8 @@ std::string image_section(const ComparisonReport& report) {
       "<section><h2>Images</h2><p class=\"hint\">Every row starts from the same noise. The "
       "difference to the float image is enlarged eight times; black is equal. Below an image: what "
       "the classifier sees. Point at an image to enlarge it.</p>"
-      "<div class=\"card\"><table class=\"grid\"><thead><tr><th>prompt</th><th class=\"f\">float</th>";
+      "<div class=\"card\"><table class=\"grid\"><thead><tr><th>prompt</th><th "
+      "class=\"f\">float</th>";
   for (const FormReport& form : report.forms) {
     html += fmt::format("<th class=\"f\">{}</th><th>difference &times;8</th>",
                         html_escaped(form.label));
@@ -137,7 +141,8 @@ std::string image_section(const ComparisonReport& report) {
   return html + "</tbody></table></div></section>";
 }
 
-// --- layers ---------------------------------------------------------------------------------------
+// --- layers
+// ---------------------------------------------------------------------------------------
 
 std::string value_cell(std::string_view text, double value) {
   return fmt::format("<td class=\"n\" data-v=\"{}\">{}</td>", value, html_escaped(text));
@@ -146,9 +151,9 @@ std::string value_cell(std::string_view text, double value) {
 std::string layer_row(const LayerReport& layer) {
   const bool is_float = layer.algorithm == "FLOAT";
   std::string html = "<tr>" + cell(layer.name);
-  html += fmt::format("<td class=\"n\" data-v=\"{}\">{} &times; {}</td>",
-                      layer.out_features * layer.in_features, layer.out_features,
-                      layer.in_features);
+  html +=
+      fmt::format("<td class=\"n\" data-v=\"{}\">{} &times; {}</td>",
+                  layer.out_features * layer.in_features, layer.out_features, layer.in_features);
   html += fmt::format("<td><span class=\"tag{}\">{}</span></td>", is_float ? " float" : "",
                       html_escaped(layer.algorithm));
   html += layer.weight_sqnr_db == 0
@@ -193,7 +198,8 @@ std::string layer_section(const ComparisonReport& report) {
   return html + "</section>";
 }
 
-// --- how ------------------------------------------------------------------------------------------
+// --- how
+// ------------------------------------------------------------------------------------------
 
 std::string fact_table(std::string_view title, const NamedTexts& facts) {
   std::string html = fmt::format("<div><h2>{}</h2><div class=\"card\"><table><tbody>", title);
@@ -217,12 +223,23 @@ std::string html_escaped(std::string_view text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -234,8 +251,8 @@ std::string report_html(const ComparisonReport& report) {
       "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
       "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">";
-  html += fmt::format("<title>{}</title><style>{}</style></head><body>",
-                      html_escaped(report.title), report_style());
+  html += fmt::format("<title>{}</title><style>{}</style></head><body>", html_escaped(report.title),
+                      report_style());
   html += header(report) + "<main>" + summary_section(report) + image_section(report) +
           layer_section(report) + reproduce_section(report) + "</main>";
   html += fmt::format(

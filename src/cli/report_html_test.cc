@@ -18,9 +18,16 @@ ComparisonReport small_report() {
   report.title = "T <script>alert(1)</script>";
   report.command = "mezzotint compare 'a & b'";
   report.prompts = {"a \"red\" <bag>"};
-  report.reference = {.label = "float", .source = "m", .file_bytes = 2000, .resident_bytes = 4000,
-                      .step_seconds = 0.2, .recognised = 1, .colors_right = 1,
-                      .images = {Image(2, 2, 3, 0.5f)}, .differences = {}, .captions = {"bag"},
+  report.reference = {.label = "float",
+                      .source = "m",
+                      .file_bytes = 2000,
+                      .resident_bytes = 4000,
+                      .step_seconds = 0.2,
+                      .recognised = 1,
+                      .colors_right = 1,
+                      .images = {Image(2, 2, 3, 0.5f)},
+                      .differences = {},
+                      .captions = {"bag"},
                       .layers = {}};
   FormReport form = report.reference;
   form.label = "W8A8_DYNAMIC";
@@ -29,9 +36,14 @@ ComparisonReport small_report() {
   form.psnr_db = 41.25;
   form.ssim = 0.9876;
   form.differences = {Image(2, 2, 3, 0.0f)};
-  form.layers.layers = {{.name = "a<b", .algorithm = "W8A8_DYNAMIC", .reason = "",
-                         .out_features = 8, .in_features = 64, .bytes_before = 1024,
-                         .bytes_after = 544, .weight_sqnr_db = 42.5}};
+  form.layers.layers = {{.name = "a<b",
+                         .algorithm = "W8A8_DYNAMIC",
+                         .reason = "",
+                         .out_features = 8,
+                         .in_features = 64,
+                         .bytes_before = 1024,
+                         .bytes_after = 544,
+                         .weight_sqnr_db = 42.5}};
   report.forms = {form};
   return report;
 }
@@ -59,15 +71,17 @@ TEST(ReportHtml, IsAFunctionOfItsArgument) {
 
 TEST(ReportHtml, ShowsVerdictTableAndLayers) {
   const std::string html = report_html(small_report());
-  EXPECT_TRUE(contains(html, "W8A8_DYNAMIC runs 2.00x faster than float in 25 % of its weight "
-                             "memory, at 41.2 dB PSNR and 0.9876 SSIM."));
+  EXPECT_TRUE(contains(html,
+                       "W8A8_DYNAMIC runs 2.00x faster than float in 25 % of its weight "
+                       "memory, at 41.2 dB PSNR and 0.9876 SSIM."));
   EXPECT_TRUE(contains(html, "1 of 1"));
   EXPECT_TRUE(contains(html, "data-v=\"42.5\""));
 }
 
 TEST(Heatmap, PlacesLayersByBlockAndRole) {
   Report report;
-  for (const char* name : {"blocks.10.to_q", "blocks.2.to_q", "blocks.2.ff.net.0.proj", "proj_out"}) {
+  for (const char* name :
+       {"blocks.10.to_q", "blocks.2.to_q", "blocks.2.ff.net.0.proj", "proj_out"}) {
     LayerReport layer;
     layer.name = name;
     layer.algorithm = "W8A16";

@@ -2,17 +2,17 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
 #include <new>
 #include <ostream>
 #include <utility>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "base/nearest.h"
 #include "cli/error_text.h"
+#include "cli/option_checks.h"
 #include "cli/verbs/verb.h"
 #include "mezzotint/error.h"
 #include "mezzotint/version.h"
@@ -33,18 +33,11 @@ void normalize_option_names(std::vector<std::string>& arguments) {
 }
 
 void add_global_options(CLI::App& app, Session& session) {
-  const std::map<std::string, ProgressMode> progress = {{"auto", ProgressMode::kAuto},
-                                                        {"bar", ProgressMode::kBar},
-                                                        {"plain", ProgressMode::kPlain},
-                                                        {"none", ProgressMode::kNone}};
-  const std::map<std::string, ColorMode> color = {{"auto", ColorMode::kAuto},
-                                                  {"always", ColorMode::kAlways},
-                                                  {"never", ColorMode::kNever}};
   GlobalOptions& options = session.options;
   app.add_flag("--json", options.json, "one JSON document on stdout, also for errors");
   app.add_option("--threads", options.threads, "threads; default: all this process may use")
       ->type_name("N")
-      ->check(CLI::Range(1, 4096));
+      ->check(count_between(1, 4096));
   app.add_flag_callback(
       "-q,--quiet", [&options] { options.verbosity = Verbosity::kQuiet; },
       "results and errors only");
@@ -56,10 +49,15 @@ void add_global_options(CLI::App& app, Session& session) {
       "say more; twice: debug messages");
   app.add_option("--progress", options.progress, "auto, bar, plain or none (on stderr)")
       ->type_name("MODE")
-      ->transform(CLI::Transformer(progress, CLI::ignore_case).description(""));
+      ->transform(choice_of<ProgressMode>({{"auto", ProgressMode::kAuto},
+                                           {"bar", ProgressMode::kBar},
+                                           {"plain", ProgressMode::kPlain},
+                                           {"none", ProgressMode::kNone}}));
   app.add_option("--color", options.color, "auto, always or never; NO_COLOR is respected")
       ->type_name("WHEN")
-      ->transform(CLI::Transformer(color, CLI::ignore_case).description(""));
+      ->transform(choice_of<ColorMode>({{"auto", ColorMode::kAuto},
+                                        {"always", ColorMode::kAlways},
+                                        {"never", ColorMode::kNever}}));
   app.set_version_flag("--version", fmt::format("mezzotint {}", version()), "print the version");
 }
 
@@ -76,6 +74,16 @@ std::vector<std::string> verb_names() {
   std::vector<std::string> names;
   for (const Verb& verb : verb_table()) names.emplace_back(verb.name);
   return names;
+}
+
+// Names that a typing error may have meant; none rather than far-fetched ones.
+std::vector<std::string> likely_names(const std::string& typed,
+                                      const std::vector<std::string>& names) {
+  std::vector<std::string> likely = nearest_names(typed, names, kSuggestions);
+  std::erase_if(likely, [&](const std::string& name) {
+    return edit_distance(typed, name) > 1 + typed.size() / 3;
+  });
+  return likely;
 }
 
 [[noreturn]] void fail_usage(const std::string& what, const std::vector<std::string>& nearest,
@@ -95,8 +103,7 @@ std::vector<std::string> verb_names() {
   const std::vector<std::string> rest = root.remaining(true);
   // Without a verb every later option is unknown too: the verb is what was mistyped.
   if (verb == nullptr && !rest.empty() && !rest.front().starts_with("-")) {
-    fail_usage("unknown verb '" + rest.front() + "'",
-               nearest_names(rest.front(), verb_names(), kSuggestions), "");
+    fail_usage("unknown verb '" + rest.front() + "'", likely_names(rest.front(), verb_names()), "");
   }
   const auto option = std::find_if(rest.begin(), rest.end(),
                                    [](const std::string& a) { return a.starts_with("-"); });
@@ -104,7 +111,7 @@ std::vector<std::string> verb_names() {
     const std::string typed = option->substr(0, option->find('='));
     std::vector<std::string> names = option_names(verb == nullptr ? root : *verb);
     if (verb != nullptr) std::ranges::copy(option_names(root), std::back_inserter(names));
-    fail_usage("unknown option " + typed, nearest_names(typed, names, kSuggestions), name);
+    fail_usage("unknown option " + typed, likely_names(typed, names), name);
   }
   if (!rest.empty()) fail_usage("unexpected argument '" + rest.front() + "'", {}, name);
   fail_usage(error.what(), {}, name);

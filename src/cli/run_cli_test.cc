@@ -19,22 +19,33 @@ using testing::run_json;
 
 TEST(Cli, WrongCommandLinesExitWith2AndSayWhatIsMeant) {
   testing::expect_refused({
-      {{"quantise"}, 2, "unknown verb 'quantise'\n  fix: did you mean quantize"},
-      {{"frobnicate", "x"}, 2, "unknown verb 'frobnicate'"},
+      {{"quantise"}, 2, "unknown verb 'quantise'\n  fix: did you mean quantize, dequantize? (mez"},
+      {{"frobnicate", "x"},
+       2,
+       "unknown verb 'frobnicate'\n  fix: mezzotint --help lists the verbs"},
+      {{"quantise", "x", "-o", "y"}, 2, "unknown verb 'quantise'"},
       {{"--jsn", "doctor"}, 2, "unknown option --jsn\n  fix: did you mean --json"},
       {{"doctor", "--thread", "2"}, 2, "did you mean --threads"},
-      {{"quantize", "a", "-o", "b", "--alog", "w8a16"}, 2, "unknown option --alog\n  fix: did you mean --algo"},
+      {{"quantize", "a", "-o", "b", "--alog", "w8a16"},
+       2,
+       "unknown option --alog\n  fix: did you mean --algo"},
       {{"quantize", "a", "--max-shard_sze=5GB"}, 2, "unknown option --max-shard-sze"},
       {{"doctor", "extra"}, 2, "unexpected argument 'extra'"},
       {{"inspect"}, 2, "PATH is required"},
       {{"quantize", "a"}, 2, "--output"},
-      {{"doctor", "--threads", "none"}, 2, "--threads"},
+      {{"doctor", "--threads", "none"},
+       2,
+       "--threads: expected a whole number from 1 to 4096, got none"},
       {{"doctor", "--threads", "0"}, 2, "--threads"},
       {{"doctor", "--threads", "-3"}, 2, "--threads"},
-      {{"doctor", "--progress", "fancy"}, 2, "--progress"},
+      {{"doctor", "--progress", "fancy"},
+       2,
+       "--progress: expected one of auto, bar, plain, none, got fancy"},
       {{"doctor", "--color", "pink"}, 2, "--color"},
       {{"list-kernels", "--shape", "1,2"}, 2, "--shape"},
-      {{"list-kernels", "--shape", "1,2,0"}, 2, "--shape: expected three positive sizes M,N,K, got 0"},
+      {{"list-kernels", "--shape", "1,2,0"},
+       2,
+       "--shape: expected three positive sizes M,N,K, got 0"},
       {{"presets", "flx"}, 2, "unknown preset 'flx'\n  fix: did you mean flux"},
       {{"help", "quantise"}, 2, "unknown verb 'quantise'"},
   });
@@ -50,6 +61,7 @@ TEST(Cli, WithoutArgumentsExplainsItselfAndExitsWith2) {
 TEST(Cli, HelpAndVersionSucceedOnStdout) {
   EXPECT_TRUE(contains(run({"--version"}).out, std::string("mezzotint ") + version()));
   EXPECT_TRUE(contains(run({"--help"}).out, "list-algorithms"));
+  EXPECT_TRUE(contains(run({"help"}).out, "list-algorithms"));
   EXPECT_TRUE(contains(run({"quantize", "--help"}).out, "--algo"));
   EXPECT_TRUE(contains(run({"help", "quantize"}).out, "--algo"));
   EXPECT_EQ(run({"quantize", "--help"}).code, 0);
@@ -65,8 +77,9 @@ TEST(Cli, EveryVerbHasHelp) {
 }
 
 TEST(Cli, UnderscoresEqualHyphensInOptionNames) {
-  EXPECT_TRUE(contains(run({"quantize", "a", "-o", "b", "--dry_run", "--max_shard_size=x", "--algo=w8a16"}).err,
-                       "--max-shard-size: expected a size such as 5GB or 700MiB, got x"));
+  EXPECT_TRUE(contains(
+      run({"quantize", "a", "-o", "b", "--dry_run", "--max_shard_size=x", "--algo=w8a16"}).err,
+      "--max-shard-size: expected a size such as 5GB or 700MiB, got x"));
 }
 
 TEST(Cli, GlobalOptionsStandBeforeAndAfterTheVerb) {
@@ -80,8 +93,9 @@ TEST(Cli, AVerbNameMayBeAnArgument) {
 }
 
 TEST(Cli, ErrorsAreOneJsonDocumentOnStdout) {
-  for (const std::vector<std::string>& arguments :
-       {std::vector<std::string>{"quantise"}, {"inspect", "nowhere"}, {"doctor", "--threads", "x"}}) {
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{"quantise"},
+                                                    {"inspect", "nowhere"},
+                                                    {"doctor", "--threads", "x"}}) {
     const nlohmann::json document = run_json(arguments);
     const nlohmann::json& error = document["error"];
     EXPECT_FALSE(error["message"].get<std::string>().empty());
@@ -95,7 +109,8 @@ TEST(Cli, ColorIsOffOutsideATerminalAndOnWhenAsked) {
   EXPECT_FALSE(contains(run({"quantise"}).err, "\033["));
   EXPECT_TRUE(contains(run({"presets", "flx", "--color", "always"}).err, "\033[1;31merror: "));
   EXPECT_TRUE(contains(run({"presets", "flx"}, {.err_is_tty = true}).err, "error: "));
-  EXPECT_FALSE(contains(run({"presets", "flx", "--color=never"}, {.err_is_tty = true}).err, "\033["));
+  EXPECT_FALSE(
+      contains(run({"presets", "flx", "--color=never"}, {.err_is_tty = true}).err, "\033["));
 }
 
 TEST(ErrorText, HasOneLinePerDetail) {

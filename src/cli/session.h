@@ -41,8 +41,8 @@ class Session {
 
   GlobalOptions options;
 
-  ExecContext context() const;   // threads and log as the options say
-  std::string command() const;   // "mezzotint quantize ...", quoted for a shell
+  ExecContext context() const;  // threads and log as the options say
+  std::string command() const;  // "mezzotint quantize ...", quoted for a shell
   bool quiet() const noexcept { return options.verbosity == Verbosity::kQuiet; }
   bool verbose() const noexcept { return options.verbosity >= Verbosity::kVerbose; }
 

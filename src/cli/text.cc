@@ -15,9 +15,9 @@ struct Unit {
   double bytes;
 };
 
-constexpr Unit kUnits[] = {{"B", 1},      {"KB", 1e3},  {"MB", 1e6},           {"GB", 1e9},
-                           {"TB", 1e12},  {"KiB", 1024}, {"MiB", 1048576},     {"GiB", 1073741824},
-                           {"TiB", 1099511627776.0}};
+constexpr Unit kUnits[] = {{"B", 1},         {"KB", 1e3},         {"MB", 1e6},
+                           {"GB", 1e9},      {"TB", 1e12},        {"KiB", 1024},
+                           {"MiB", 1048576}, {"GiB", 1073741824}, {"TiB", 1099511627776.0}};
 
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
   if (a.size() != b.size()) return false;
@@ -78,8 +78,8 @@ std::string human_count(int64_t count) {
 
 std::optional<int64_t> parse_bytes(std::string_view text) {
   double value = 0;
-  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value,
-                                             std::chars_format::fixed);
+  const auto [rest, error] =
+      std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
   if (error != std::errc()) return std::nullopt;
   std::string_view unit = text.substr(static_cast<size_t>(rest - text.data()));
   while (unit.starts_with(' ')) unit.remove_prefix(1);

@@ -5,7 +5,8 @@
 namespace mezzotint::cli {
 namespace {
 
-const TextTable kTable{{{"name"}, {"bytes", Align::kRight}}, {{"a", "5"}, {"caf\u00e9 x", "12345"}}};
+const TextTable kTable{{{"name"}, {"bytes", Align::kRight}},
+                       {{"a", "5"}, {"caf\u00e9 x", "12345"}}};
 
 TEST(TextTable, AlignsColumnsByDisplayWidth) {
   EXPECT_EQ(to_text(kTable), "name    bytes\na           5\ncaf\u00e9 x  12345\n");

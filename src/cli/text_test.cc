@@ -52,7 +52,8 @@ TEST(ParseBytes, ReadsDecimalAndBinaryUnits) {
 }
 
 TEST(ParseBytes, RefusesWhatIsNoSize) {
-  for (const char* text : {"", "GB", "5XB", "-1GB", "0", "0.2B", "5GBs", "1e400", "99999999999TB"}) {
+  for (const char* text :
+       {"", "GB", "5XB", "-1GB", "0", "0.2B", "5GBs", "1e400", "99999999999TB"}) {
     EXPECT_EQ(parse_bytes(text), std::nullopt) << text;
   }
 }

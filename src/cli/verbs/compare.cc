@@ -5,11 +5,12 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/comparison.h"
+#include "cli/option_checks.h"
 #include "cli/output_check.h"
 #include "cli/report_html.h"
 #include "cli/verbs/verb.h"
@@ -103,14 +104,14 @@ int run(Session& session, const Options& options) {
 void add_sampling(CLI::App& app, Options& options) {
   app.add_option("--prompts", options.prompts, "how many of the model's prompts (8)")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1000}));
+      ->check(count_between(1, 1000));
   app.add_option("--seed", options.seed, "image i starts from seed + i (0)")->type_name("N");
   app.add_option("--steps", options.steps, "denoising steps; default: the model's")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{10000}));
+      ->check(count_between(1, 10000));
   app.add_option("--guidance", options.guidance, "guidance scale; default: the model's")
       ->type_name("G")
-      ->check(CLI::Range(0.0f, 100.0f));
+      ->check(number_between(0, 100));
 }
 
 }  // namespace

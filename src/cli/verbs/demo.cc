@@ -8,12 +8,13 @@
 #include <utility>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/comparison.h"
 #include "cli/layer_summary.h"
+#include "cli/option_checks.h"
 #include "cli/output_check.h"
 #include "cli/report_html.h"
 #include "cli/text.h"
@@ -137,10 +138,10 @@ RunVerb define_demo(CLI::App& app) {
       ->type_name("DIR");
   app.add_option("--images", options->images, "how many of the model's prompts (16)")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1000}));
+      ->check(count_between(1, 1000));
   app.add_option("--steps", options->steps, "denoising steps; default: the model's")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{10000}));
+      ->check(count_between(1, 10000));
   app.add_option("--seed", options->seed, "image i starts from seed + i (0)")->type_name("N");
   return [options](Session& session) { return run(session, *options); };
 }

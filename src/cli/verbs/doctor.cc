@@ -2,8 +2,8 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/machine.h"
@@ -23,7 +23,8 @@ int run(Session& session) {
     session.print(fmt::format("{:<{}}  {}", fact.name, width, fact.value));
     if (fact.warning.empty()) continue;
     warnings.push_back(fact.warning);
-    session.print(fmt::format("{:<{}}  {}", "", width, session.paint(Tone::kWarn, "! " + fact.warning)));
+    session.print(
+        fmt::format("{:<{}}  {}", "", width, session.paint(Tone::kWarn, "! " + fact.warning)));
   }
   session.print("");
   session.print(warnings.empty() ? session.paint(Tone::kGood, "no problem found")

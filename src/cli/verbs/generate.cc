@@ -6,10 +6,11 @@
 #include <utility>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "cli/option_checks.h"
 #include "cli/output_check.h"
 #include "cli/pipeline.h"
 #include "cli/text.h"
@@ -151,8 +152,8 @@ void set_grid(const Options& options, const Surroundings& found, SampleRequest& 
   }
   request.rows = options.grid.empty() ? found.layout->grid() : options.grid[0];
   request.cols = options.grid.empty() ? found.layout->grid() : options.grid[1];
-  const bool fits = !found.layout || (request.rows == found.layout->grid() &&
-                                      request.cols == found.layout->grid());
+  const bool fits = !found.layout ||
+                    (request.rows == found.layout->grid() && request.cols == found.layout->grid());
   if (fits || options.out.empty()) return;
   throw Error(ErrorCode::kUsage, "the model's images have one size",
               {.expected = fmt::format("--grid {0},{0}", found.layout->grid()),
@@ -168,7 +169,8 @@ SampleRequest make_request(const Options& options, const Surroundings& found,
   const float guidance = choose_guidance(options, found, embedded);
   request.cfg_scale = embedded ? 1.0f : guidance;
   if (embedded) request.embedded_guidance = guidance;
-  request.steps = options.steps.value_or(found.layout ? found.layout->default_steps : kDefaultSteps);
+  request.steps =
+      options.steps.value_or(found.layout ? found.layout->default_steps : kDefaultSteps);
   set_grid(options, found, request);
   set_text(options, found, request);
   const Shape shape = {1, request.rows * request.cols, model.config.in_channels};
@@ -206,7 +208,8 @@ int run(Session& session, const Options& options) {
   check_options(options);
   const ExecContext ctx = session.context();
   const std::string source = options.quant.empty() ? options.model : options.quant;
-  if (!fs::exists(source)) throw Error(ErrorCode::kInput, "no such file or folder", {.file = source});
+  if (!fs::exists(source))
+    throw Error(ErrorCode::kInput, "no such file or folder", {.file = source});
   const Surroundings found = read_surroundings(options);
   require_decoder(options, found);
   const auto model = load_flux(source, ctx);
@@ -236,23 +239,24 @@ RunVerb define_generate(CLI::App& app) {
   app.add_option("MODEL", options->model, "model folder, such as demo")->required();
   app.add_option("--quant", options->quant, "quantized folder or descriptor to run instead")
       ->type_name("DESCRIPTOR");
-  app.add_option("--prompt-id", options->prompt_id, "row of the model's prompts, or of --embeddings")
+  app.add_option("--prompt-id", options->prompt_id,
+                 "row of the model's prompts, or of --embeddings")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   app.add_option("--embeddings", options->embeddings, "safetensors with states and pooled")
       ->type_name("FILE");
   app.add_option("--seed", options->seed, "seed of the starting noise (0)")->type_name("N");
   app.add_option("--steps", options->steps, "denoising steps; default: the model's")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{10000}));
+      ->check(count_between(1, 10000));
   app.add_option("--guidance", options->guidance, "guidance scale; default: the model's")
       ->type_name("G")
-      ->check(CLI::Range(0.0f, 100.0f));
+      ->check(number_between(0, 100));
   app.add_option("--grid", options->grid, "image size in tokens, for models without pixels.json")
       ->type_name("ROWS,COLUMNS")
       ->delimiter(',')
       ->expected(2)
-      ->check(CLI::Range(int64_t{1}, int64_t{4096}));
+      ->check(count_between(1, 4096));
   app.add_option("--noise", options->noise, "starting noise: safetensors with one F32 tensor")
       ->type_name("FILE");
   app.add_option("--save-latents", options->latents, "write the latents as safetensors")

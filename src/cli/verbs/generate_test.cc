@@ -48,9 +48,11 @@ TEST_F(GenerateVerb, WritesAnImageOfTheModelsSize) {
 
 TEST_F(GenerateVerb, TheSameSeedGivesTheSameFile) {
   for (const char* name : {"a.png", "b.png"}) {
-    ASSERT_EQ(run({"generate", model_, "--prompt-id", "0", "--seed", "5", "-o", path(name)}).code, 0);
+    ASSERT_EQ(run({"generate", model_, "--prompt-id", "0", "--seed", "5", "-o", path(name)}).code,
+              0);
   }
-  ASSERT_EQ(run({"generate", model_, "--prompt-id", "0", "--seed", "6", "-o", path("c.png")}).code, 0);
+  ASSERT_EQ(run({"generate", model_, "--prompt-id", "0", "--seed", "6", "-o", path("c.png")}).code,
+            0);
   EXPECT_EQ(file_text(path("a.png")), file_text(path("b.png")));
   EXPECT_NE(file_text(path("a.png")), file_text(path("c.png")));
 }
@@ -61,17 +63,22 @@ TEST_F(GenerateVerb, NoiseFromAFileReplacesTheSeed) {
   writer.put(std::string("noise"), noise.reshaped({64, 16}));
   writer.finish();
   ASSERT_EQ(run({"generate", model_, "--prompt-id", "0", "--seed", "5", "--save-latents",
-                 path("a.safetensors")}).code, 0);
+                 path("a.safetensors")})
+                .code,
+            0);
   ASSERT_EQ(run({"generate", model_, "--prompt-id", "0", "--noise", path("noise.safetensors"),
-                 "--save-latents", path("b.safetensors")}).code, 0);
+                 "--save-latents", path("b.safetensors")})
+                .code,
+            0);
   EXPECT_EQ(file_text(path("a.safetensors")), file_text(path("b.safetensors")));
-  EXPECT_EQ(WeightStore::open_file(path("a.safetensors")).info("latents").shape, (Shape{1, 64, 16}));
+  EXPECT_EQ(WeightStore::open_file(path("a.safetensors")).info("latents").shape,
+            (Shape{1, 64, 16}));
 }
 
 TEST_F(GenerateVerb, RunsAQuantizedFolder) {
   const std::string folder = quantized("w8a8_dynamic");
-  const nlohmann::json document = run_json({"generate", model_, "--quant", folder, "--prompt-id", "0",
-                                            "-o", path("q.png"), "--steps", "1"});
+  const nlohmann::json document = run_json({"generate", model_, "--quant", folder, "--prompt-id",
+                                            "0", "-o", path("q.png"), "--steps", "1"});
   EXPECT_EQ(document["model"], folder);
   EXPECT_EQ(document["steps"], 1);
   EXPECT_EQ(document["prompt"], "a red <bag> on blue");
@@ -79,19 +86,24 @@ TEST_F(GenerateVerb, RunsAQuantizedFolder) {
 
 TEST_F(GenerateVerb, ABareTransformerGivesLatents) {
   fs::remove(path("model/pixels.json"));
-  const std::vector<std::string> arguments = {
-      "generate", path("model"), "--embeddings", path("model/prompts.safetensors"), "--grid", "4,4",
-      "--steps", "1", "--save-latents", path("l.safetensors")};
+  const std::vector<std::string> arguments = {"generate",       path("model"),
+                                              "--embeddings",   path("model/prompts.safetensors"),
+                                              "--grid",         "4,4",
+                                              "--steps",        "1",
+                                              "--save-latents", path("l.safetensors")};
   const CliResult result = run(arguments);
   EXPECT_EQ(result.code, 0) << result.err;
-  EXPECT_EQ(WeightStore::open_file(path("l.safetensors")).info("latents").shape, (Shape{1, 16, 16}));
+  EXPECT_EQ(WeightStore::open_file(path("l.safetensors")).info("latents").shape,
+            (Shape{1, 16, 16}));
 }
 
 TEST_F(GenerateVerb, RefusesWhatCannotBeDone) {
   const std::string out = path("x.png");
   write_text(path("there.png"), "x");
   testing::expect_refused({
-      {{"generate", model_, "-o", out}, 2, "expected --prompt-id N or --embeddings FILE, got neither"},
+      {{"generate", model_, "-o", out},
+       2,
+       "expected --prompt-id N or --embeddings FILE, got neither"},
       {{"generate", model_, "--prompt-id", "0"}, 2, "nowhere to write to"},
       {{"generate", model_, "--prompt-id", "0", "-o", path("x.jpg")}, 2, "ends in .png"},
       {{"generate", model_, "--prompt-id", "0", "-o", path("there.png")}, 2, "exists already"},
@@ -101,24 +113,32 @@ TEST_F(GenerateVerb, RefusesWhatCannotBeDone) {
       {{"generate", model_, "--prompt-id", "0", "--guidance", "-2", "-o", out}, 2, "--guidance"},
       {{"generate", model_, "--prompt-id", "0", "--grid", "3,3", "-o", out}, 2, "one size"},
       {{"generate", path("nowhere"), "--prompt-id", "0", "-o", out}, 3, "nowhere"},
-      {{"generate", model_, "--quant", path("nowhere"), "--prompt-id", "0", "-o", out}, 3, "nowhere"},
-      {{"generate", model_, "--noise", model_ + "/prompts.safetensors", "--prompt-id", "0", "-o", out},
-       3, "which tensor is the noise?"},
+      {{"generate", model_, "--quant", path("nowhere"), "--prompt-id", "0", "-o", out},
+       3,
+       "nowhere"},
+      {{"generate", model_, "--noise", model_ + "/prompts.safetensors", "--prompt-id", "0", "-o",
+        out},
+       3,
+       "which tensor is the noise?"},
       {{"compare", model_, "-o", path("r.html")}, 2, "--quant is required"},
       {{"compare", model_, "--quant", path("nowhere"), "-o", path("r.html")}, 3, "nowhere"},
-      {{"compare", path("nowhere"), "--quant", "q", "-o", path("r.html")}, 3, "no such model folder"},
+      {{"compare", path("nowhere"), "--quant", "q", "-o", path("r.html")},
+       3,
+       "no such model folder"},
       {{"compare", model_, "--quant", "q", "--prompts", "9", "-o", path("r.html")}, 3, "q"},
       {{"demo", "--model", path("nowhere"), "--out", path("d")}, 3, "no such model folder"},
       {{"demo", "--model", model_, "--images", "3", "--out", path("d")}, 2, "at most 2, got 3"},
-      {{"demo", "--model", model_, "--images", "2", "--out", model_}, 2, "the output exists already"},
+      {{"demo", "--model", model_, "--images", "2", "--out", model_},
+       2,
+       "the output exists already"},
   });
   EXPECT_FALSE(fs::exists(out));
 }
 
 TEST_F(GenerateVerb, CompareWritesOneReport) {
   const std::string folder = quantized("w8a16");
-  const CliResult result = run({"compare", model_, "--quant", folder, "--prompts", "2", "-o",
-                                path("r.html")});
+  const CliResult result =
+      run({"compare", model_, "--quant", folder, "--prompts", "2", "-o", path("r.html")});
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_TRUE(contains(result.out, "algorithm"));
   EXPECT_TRUE(contains(result.out, "W8A16"));
@@ -150,7 +170,8 @@ TEST_F(GenerateVerb, CompareGatesExitWith6) {
 
 TEST_F(GenerateVerb, DemoWritesReportGridAndJsonAndMayRunAgain) {
   for (int i = 0; i < 2; ++i) {
-    const CliResult result = run({"demo", "--model", model_, "--out", path("demo"), "--images", "2"});
+    const CliResult result =
+        run({"demo", "--model", model_, "--out", path("demo"), "--images", "2"});
     ASSERT_EQ(result.code, 0) << result.err;
     EXPECT_TRUE(contains(result.out, "W8A8_DYNAMIC"));
     EXPECT_TRUE(contains(result.err, "generating: "));
@@ -167,8 +188,8 @@ TEST_F(GenerateVerb, TheFloatFormIsComparedWithItselfAsEqual) {
   const CliResult made = run({"quantize", model_, "-o", path("one"), "--rule",
                               "single_transformer_blocks.0.proj_mlp=w8a16", "-q"});
   ASSERT_EQ(made.code, 0) << made.err;
-  const nlohmann::json document = run_json(
-      {"compare", model_, "--quant", path("one"), "--prompts", "2", "-o", path("r.html")});
+  const nlohmann::json document =
+      run_json({"compare", model_, "--quant", path("one"), "--prompts", "2", "-o", path("r.html")});
   EXPECT_GT(document["forms"][0]["psnr_db"], 40.0);
 }
 

@@ -2,8 +2,8 @@
 #include <memory>
 #include <string>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/error_text.h"
@@ -34,9 +34,8 @@ TextTable group_table(const Inspection& found) {
     const double bits = group.weights == 0 ? 0.0
                                            : 8.0 * static_cast<double>(group.bytes_after) /
                                                  static_cast<double>(group.weights);
-    table.rows.push_back({group.algorithm, std::to_string(group.layers),
-                          human_count(group.weights), human_bytes(group.bytes_after),
-                          fmt::format("{:.2f}", bits)});
+    table.rows.push_back({group.algorithm, std::to_string(group.layers), human_count(group.weights),
+                          human_bytes(group.bytes_after), fmt::format("{:.2f}", bits)});
   }
   return table;
 }

@@ -86,8 +86,10 @@ TEST_F(InspectVerb, CheckNamesATensorThatIsMissing) {
   write_text(descriptor, text);
   const CliResult result = run({"inspect", folder, "--check"});
   EXPECT_EQ(result.code, 3);
-  EXPECT_TRUE(contains(result.out, "the descriptor names a tensor that is missing\n  tensor: nrom.weight"));
-  EXPECT_TRUE(contains(result.out, "a tensor has no label in the descriptor\n  tensor: norm.weight"));
+  EXPECT_TRUE(
+      contains(result.out, "the descriptor names a tensor that is missing\n  tensor: nrom.weight"));
+  EXPECT_TRUE(
+      contains(result.out, "a tensor has no label in the descriptor\n  tensor: norm.weight"));
   EXPECT_TRUE(contains(result.out, "2 problems"));
   EXPECT_EQ(run({"inspect", folder}).code, 0);  // looking is no error
 }
@@ -99,11 +101,13 @@ TEST_F(InspectVerb, CheckFindsNonFiniteValues) {
   writer.finish();
   const CliResult result = run({"inspect", path("nan.safetensors"), "--check"});
   EXPECT_EQ(result.code, 3);
-  EXPECT_TRUE(contains(result.out, "expected finite values, got 1 NaN or infinite, the first at [1,1]"));
+  EXPECT_TRUE(
+      contains(result.out, "expected finite values, got 1 NaN or infinite, the first at [1,1]"));
 }
 
 TEST_F(InspectVerb, NamesTheDialectsOfOtherTools) {
-  EXPECT_TRUE(contains(run({"inspect", file_with("a.safetensors", "x.comfy_quant")}).out, "ComfyUI"));
+  EXPECT_TRUE(
+      contains(run({"inspect", file_with("a.safetensors", "x.comfy_quant")}).out, "ComfyUI"));
   EXPECT_TRUE(contains(run({"inspect", file_with("b.safetensors", "x.wscales")}).out, "nunchaku"));
   EXPECT_TRUE(contains(run({"inspect", file_with("c.safetensors", "x.weight_packed")}).out,
                        "compressed-tensors"));

@@ -4,8 +4,8 @@
 #include <string_view>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "base/cpu_features.h"
@@ -99,17 +99,19 @@ int run(Session& session, const Options& options) {
   const std::vector<KernelLine> lines = kernel_lines(options);
   nlohmann::json rows = nlohmann::json::array();
   for (const KernelLine& line : lines) rows.push_back(to_json(line));
-  session.emit({{"isa", {{"detected", isa_name(detected_isa())}, {"active", isa_name(active_isa())}}},
-                {"kernels", rows}});
+  session.emit(
+      {{"isa", {{"detected", isa_name(detected_isa())}, {"active", isa_name(active_isa())}}},
+       {"kernels", rows}});
   std::string text =
       options.markdown ? to_markdown(table(lines, false)) : to_text(table(lines, true));
   text.pop_back();  // print() ends the line
   session.print(text);
   if (options.markdown || session.quiet()) return 0;
   session.print("");
-  session.print(fmt::format(
-      "processor {}, in use {}. Of the active rows of a layout the first that accepts a shape runs.",
-      isa_name(detected_isa()), isa_name(active_isa())));
+  session.print(
+      fmt::format("processor {}, in use {}. Of the active rows of a layout the first that accepts "
+                  "a shape runs.",
+                  isa_name(detected_isa()), isa_name(active_isa())));
   return 0;
 }
 

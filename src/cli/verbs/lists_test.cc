@@ -27,7 +27,8 @@ TEST(ListAlgorithms, ShowsEveryRowOfTheFormat) {
 }
 
 TEST(ListAlgorithms, JsonNamesTheTensorsOfAContract) {
-  for (const nlohmann::json& row : run_json({"list-algorithms"})["algorithms"]) {
+  const nlohmann::json document = run_json({"list-algorithms"});
+  for (const nlohmann::json& row : document["algorithms"]) {
     if (row["name"] == "W8A8_DYNAMIC") {
       EXPECT_EQ(row["tensors"][0]["suffix"], "weight");
       return;
@@ -46,7 +47,9 @@ TEST(ListKernels, ShowsEveryRowOnce) {
 }
 
 TEST(ListKernels, AnInactiveRowSaysWhy) {
-  for (const nlohmann::json& row : run_json({"list-kernels", "--shape", "7,33,65"})["kernels"]) {
+  const nlohmann::json document = run_json({"list-kernels", "--shape", "7,33,65"});
+  EXPECT_FALSE(document["kernels"].empty());
+  for (const nlohmann::json& row : document["kernels"]) {
     EXPECT_EQ(row["active"].get<bool>(), !row.contains("reason")) << row.dump();
   }
 }

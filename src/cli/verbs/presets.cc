@@ -3,8 +3,8 @@
 #include <string_view>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "base/nearest.h"
@@ -58,7 +58,8 @@ void print_list(const Session& session, const std::vector<Preset>& all) {
   TextTable table{{{"preset"}, {"architecture"}, {"kept float"}}, {}};
   for (const Preset& preset : all) {
     std::string kept;
-    for (const KeptLayers& layers : preset.kept) kept += (kept.empty() ? "" : ", ") + layers.pattern;
+    for (const KeptLayers& layers : preset.kept)
+      kept += (kept.empty() ? "" : ", ") + layers.pattern;
     table.rows.push_back({preset.name, preset.title, kept});
   }
   print_table(session, table);

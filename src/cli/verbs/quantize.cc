@@ -6,12 +6,13 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/layer_summary.h"
 #include "cli/machine.h"
+#include "cli/option_checks.h"
 #include "cli/output_check.h"
 #include "cli/text.h"
 #include "cli/verbs/verb.h"
@@ -42,8 +43,9 @@ Rule parse_rule(const std::string& text) {
   // The last '=': a regular expression may hold one, the name of an algorithm does not.
   const size_t equals = text.rfind('=');
   if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
-    throw Error(ErrorCode::kUsage, "--rule",
-                {.expected = "PATTERN=ALGO", .found = text, .fix = "for example --rule '*.norm*=float'"});
+    throw Error(
+        ErrorCode::kUsage, "--rule",
+        {.expected = "PATTERN=ALGO", .found = text, .fix = "for example --rule '*.norm*=float'"});
   }
   const std::string pattern = text.substr(0, equals);
   return {.pattern = pattern,
@@ -77,7 +79,8 @@ ExportOptions export_options(const Options& options) {
 void check_places(const Options& options) {
   if (options.exported.algorithm.empty() && options.rules.empty()) {
     throw Error(ErrorCode::kUsage, "which algorithm?",
-                {.expected = "--algo NAME, or --rule for some layers", .found = "neither",
+                {.expected = "--algo NAME, or --rule for some layers",
+                 .found = "neither",
                  .fix = "mezzotint list-algorithms"});
   }
   if (options.exported.resume && options.force) {
@@ -140,22 +143,21 @@ std::string joined(const std::vector<std::string>& names) {
 
 void print_result(const Session& session, const Options& options, const Report& report,
                   double seconds) {
-  std::string done = fmt::format(
-      "done   {} quantized, {} kept float, {} unmatched", report.quantized(), report.kept(),
-      report.unmatched.size());
+  std::string done = fmt::format("done   {} quantized, {} kept float, {} unmatched",
+                                 report.quantized(), report.kept(), report.unmatched.size());
   if (const LayerReport* worst = worst_layer(report)) {
     done += fmt::format("   worst: {} {:.1f} dB", printable(worst->name), worst->weight_sqnr_db);
   }
   session.print(session.paint(Tone::kGood, done));
-  session.print(fmt::format("wrote  {}/  ({})  {} in {}",
-                            fs::path(options.out).lexically_normal().string(),
-                            joined(files_in(options.out)), human_bytes(report.bytes_after),
-                            human_seconds(seconds)));
+  session.print(fmt::format(
+      "wrote  {}/  ({})  {} in {}", fs::path(options.out).lexically_normal().string(),
+      joined(files_in(options.out)), human_bytes(report.bytes_after), human_seconds(seconds)));
   if (!options.report_file.empty()) session.print("wrote  " + options.report_file);
   if (session.quiet()) return;
-  session.print(fmt::format("next   mezzotint inspect {0} --check   or   mezzotint compare {1} "
-                            "--quant {0} -o report.html",
-                            shell_quoted(options.out), shell_quoted(options.source)));
+  session.print(
+      fmt::format("next   mezzotint inspect {0} --check   or   mezzotint compare {1} "
+                  "--quant {0} -o report.html",
+                  shell_quoted(options.out), shell_quoted(options.source)));
 }
 
 nlohmann::json result_json(const Options& options, const Report& report, double seconds) {
@@ -177,7 +179,8 @@ void print_layers(const Session& session, const Options& options, const Report& 
 
 void check_gate(const Options& options, const Report& report) {
   const LayerReport* worst = worst_layer(report);
-  if (!options.least_sqnr || worst == nullptr || worst->weight_sqnr_db >= *options.least_sqnr) return;
+  if (!options.least_sqnr || worst == nullptr || worst->weight_sqnr_db >= *options.least_sqnr)
+    return;
   throw Error(ErrorCode::kQuality, "the SQNR of a layer is below the gate",
               {.layer = worst->name,
                .file = options.out,
@@ -202,7 +205,8 @@ int run(Session& session, const Options& options) {
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  if (!options.report_file.empty()) write_file_atomically(options.report_file, to_json(report) + "\n");
+  if (!options.report_file.empty())
+    write_file_atomically(options.report_file, to_json(report) + "\n");
   print_layers(session, options, report);
   if (!exported.dry_run) print_result(session, options, report, seconds);
   check_gate(options, report);
@@ -225,7 +229,7 @@ void add_layer_choice(CLI::App& app, Options& options) {
       ->type_name("NAME");
   app.add_option("--group-size", options.exported.group_size, "elements per scale where it applies")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
 }
 
 }  // namespace
@@ -234,12 +238,14 @@ RunVerb define_quantize(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("SRC", options->source, "safetensors file, index.json or model folder")
       ->required();
-  app.add_option("-o,--output,--out", options->out, "the folder to write")->type_name("DIR")->required();
+  app.add_option("-o,--output,--out", options->out, "the folder to write")
+      ->type_name("DIR")
+      ->required();
   add_layer_choice(app, *options);
   app.add_option("--component", options->component, "part of a pipeline folder")->type_name("NAME");
   app.add_option("--rank", options->rank, "write the _R suffix of a rank")
       ->type_name("R")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   app.add_option("--max-shard-size", options->max_shard_size, "split the weights, such as 5GB")
       ->type_name("SIZE");
   app.add_flag("--dry-run", options->exported.dry_run, "say what would be done, write nothing");

@@ -37,9 +37,11 @@ TEST_F(QuantizeVerb, SaysWhatItDidAndWhatIsNext) {
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_TRUE(contains(result.out, "4 layers to quantize, 1 kept float"));
   EXPECT_TRUE(contains(result.out, "kept   1 layer float: K = 8 is below 32 (patch)"));
-  EXPECT_TRUE(contains(result.out, "done   4 quantized, 1 kept float, 0 unmatched   worst: blocks."));
-  EXPECT_TRUE(contains(result.out, "quant_model_description_w8a8_dynamic.json, "
-                                   "quant_model_weight_w8a8_dynamic.safetensors)"));
+  EXPECT_TRUE(
+      contains(result.out, "done   4 quantized, 1 kept float, 0 unmatched   worst: blocks."));
+  EXPECT_TRUE(contains(result.out,
+                       "quant_model_description_w8a8_dynamic.json, "
+                       "quant_model_weight_w8a8_dynamic.safetensors)"));
   EXPECT_TRUE(contains(result.out, "next   mezzotint inspect " + path("out") + " --check"));
   EXPECT_TRUE(contains(result.err, "quantizing: done in"));
 }
@@ -62,7 +64,8 @@ TEST_F(QuantizeVerb, DryRunWritesNothing) {
 }
 
 TEST_F(QuantizeVerb, JsonIsOneDocument) {
-  const nlohmann::json document = run_json({"quantize", model_, "-o", path("out"), "--algo", "w8a16"});
+  const nlohmann::json document =
+      run_json({"quantize", model_, "-o", path("out"), "--algo", "w8a16"});
   EXPECT_EQ(document["report"]["layers"].size(), 5u);
   EXPECT_EQ(document["files"].size(), 2u);
   EXPECT_EQ(document["report"]["quantized"], 4);
@@ -121,21 +124,27 @@ TEST_F(QuantizeVerb, RefusesWhatCannotBeDone) {
   write_text(path("model.gguf"), "GGUF....");
   testing::expect_refused({
       {{"quantize", model_, "-o", out, "--algo", "w8a8_dynamik"}, 4, "unknown algorithm"},
-      {{"quantize", model_, "-o", out, "--algo", "w4a16"}, 4, "W4A16 is not served by this version"},
+      {{"quantize", model_, "-o", out, "--algo", "w4a16"},
+       4,
+       "W4A16 is not served by this version"},
       {{"quantize", model_, "-o", out}, 2, "which algorithm?"},
-      {{"quantize", model_, "-o", out, "--algo", "w8a16", "--rule", "*.ff"}, 2,
+      {{"quantize", model_, "-o", out, "--algo", "w8a16", "--rule", "*.ff"},
+       2,
        "--rule: expected PATTERN=ALGO, got *.ff"},
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--rule", "*.ff=w9a9"}, 4, "w9a9"},
-      {{"quantize", model_, "-o", out, "--algo", "w8a16", "--exclude", "blocks.0.toq"}, 2,
+      {{"quantize", model_, "-o", out, "--algo", "w8a16", "--exclude", "blocks.0.toq"},
+       2,
        "did you mean blocks.0.to_q"},
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--exclude", "re:("}, 2, "re:("},
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--preset", "flx"}, 2, "flux"},
-      {{"quantize", model_, "-o", out, "--algo", "w8a16", "--max-shard-size", "big"}, 2,
+      {{"quantize", model_, "-o", out, "--algo", "w8a16", "--max-shard-size", "big"},
+       2,
        "--max-shard-size: expected a size"},
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--rank", "-1"}, 2, "--rank"},
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--group-size", "64"}, 4, "group"},
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--resume", "--force"}, 2, "contradict"},
-      {{"quantize", model_, "-o", folder_.path().string(), "--algo", "w8a16", "--force"}, 2,
+      {{"quantize", model_, "-o", folder_.path().string(), "--algo", "w8a16", "--force"},
+       2,
        "the output is the source"},
       {{"quantize", model_, "-o", path("o.safetensors"), "--algo", "w8a16"}, 2, "is a folder"},
       {{"quantize", model_, "-o", text, "--algo", "w8a16"}, 2, "the output is a file"},
@@ -176,7 +185,8 @@ TEST_F(QuantizeVerb, DequantizeRefusesWhatCannotBeDone) {
       {{"dequantize", out, "-o", path("folder")}, 2, "a name that ends in .safetensors"},
       {{"dequantize", out, "-o", model_}, 2, "the output exists already"},
       {{"dequantize", path("nowhere"), "-o", path("b.safetensors")}, 3, "nowhere"},
-      {{"dequantize", out, "--force", "-o", out + "/quant_model_weight_w8a16.safetensors"}, 2,
+      {{"dequantize", out, "--force", "-o", out + "/quant_model_weight_w8a16.safetensors"},
+       2,
        "the output is the source"},
       {{"dequantize", out}, 2, "--output"},
   });

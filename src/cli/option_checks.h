@@ -1,0 +1,55 @@
+// Checks of option values: messages in our own shape, and no bounds in the help text.
+#pragma once
+
+#include <charconv>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+namespace mezzotint::cli {
+
+template <typename T>
+CLI::Validator in_range(T least, T most, std::string expected) {
+  const auto check = [=](std::string& text) {
+    T value{};
+    const char* const end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, value);
+    const bool is_right =
+        parsed.ec == std::errc() && parsed.ptr == end && value >= least && value <= most;
+    return is_right ? std::string() : fmt::format("expected {}, got {}", expected, text);
+  };
+  return CLI::Validator(check, "");
+}
+
+inline CLI::Validator count_between(int64_t least, int64_t most) {
+  return in_range(least, most, fmt::format("a whole number from {} to {}", least, most));
+}
+inline CLI::Validator number_between(double least, double most) {
+  return in_range(least, most, fmt::format("a number from {:g} to {:g}", least, most));
+}
+inline CLI::Validator not_negative() {
+  return in_range(int64_t{0}, std::numeric_limits<int64_t>::max(), "a whole number, 0 or more");
+}
+
+// For option->transform(): a name becomes the number of an enumerator.
+template <typename Enum>
+CLI::Validator choice_of(std::vector<std::pair<std::string, Enum>> choices) {
+  const auto replace = [choices = std::move(choices)](std::string& text) {
+    std::string names;
+    for (const auto& [name, value] : choices) {
+      names += (names.empty() ? "" : ", ") + name;
+      if (name != text) continue;
+      text = std::to_string(static_cast<int>(value));
+      return std::string();
+    }
+    return fmt::format("expected one of {}, got {}", names, text);
+  };
+  return CLI::Validator(replace, "");
+}
+
+}  // namespace mezzotint::cli
