@@ -18,7 +18,8 @@ namespace {
 
 constexpr int64_t kAlignment = 64;  // one cache line, one zmm register
 constexpr int64_t kHugePage = int64_t{2} << 20;
-constexpr int64_t kMaxBytes = int64_t{1} << 62;
+// 1 TiB. No single tensor is larger; the sanitizers end the process on more instead of failing.
+constexpr int64_t kMaxBytes = int64_t{1} << 40;
 
 // AddressSanitizer guards the ends of what malloc gives, not of what mmap gives.
 #if defined(__SANITIZE_ADDRESS__) || MZ_HAS_FEATURE(address_sanitizer)
