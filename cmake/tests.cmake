@@ -4,6 +4,9 @@
 find_package(GTest REQUIRED)
 include(GoogleTest)
 
+# TMPDIR of the test presets: two trees may test at the same time.
+file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/tmp)
+
 # ctest's own time limit per test; sanitizers need the room.
 set(MZ_TEST_TIMEOUT_S 600)
 
