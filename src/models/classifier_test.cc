@@ -81,8 +81,7 @@ constexpr const char* kConfig = R"({"input": {"channel": "alpha", "shape": [1, 4
   {"type": "linear", "name": "fc", "in": 2, "out": 2}], "class_names": ["a", "b"]})";
 
 fs::path write_small(const std::string& config) {
-  const fs::path folder =
-      testing::fresh_folder(fs::path(::testing::TempDir()) / "mezzotint_classifier");
+  const fs::path folder = testing::fresh_folder(testing::scratch_path("classifier"));
   testing::write_text(folder / "config.json", config);
   Writer writer(folder / "model.safetensors", {{"conv.weight", DType::kF32, {2, 1, 3, 3}},
                                                {"conv.bias", DType::kF32, {2}},

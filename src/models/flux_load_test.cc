@@ -27,14 +27,10 @@ const FluxConfig kTiny{.patch_size = 1,
                        .guidance_embeds = false,
                        .axes_dims_rope = {4, 4, 8}};
 
-fs::path temporary(const std::string& name) {
-  return fs::path(::testing::TempDir()) / ("mezzotint_flux_load_" + name);
-}
-
 // A model folder whose list of tensors went through `change`.
 fs::path write_changed(const std::string& name,
                        const std::function<void(std::vector<TensorPlan>&)>& change) {
-  const fs::path folder = testing::fresh_folder(temporary(name));
+  const fs::path folder = testing::fresh_folder(testing::scratch_path(name));
   testing::write_text(folder / "config.json", testing::config_json(kTiny));
   std::vector<TensorPlan> plan = testing::FluxTensors(kTiny, DType::kF32).plan();
   change(plan);
@@ -138,8 +134,8 @@ TEST(FluxLoad, StillListsUnexpectedTensorsBesideEmptyLinears) {
 }
 
 TEST(FluxLoad, QuantizesAndLoadsAFolder) {
-  const fs::path source = testing::write_random_flux(temporary("source"), kTiny, 3);
-  const fs::path out = temporary("quantized");
+  const fs::path source = testing::write_random_flux(testing::scratch_path("source"), kTiny, 3);
+  const fs::path out = testing::scratch_path("quantized");
   fs::remove_all(out);
   const ExecContext ctx({.threads = 1});
   export_quantized(WeightStore::open(source), out, {.algorithm = "w8a8_dynamic"}, ctx);
@@ -161,13 +157,13 @@ TEST(FluxLoad, QuantizesAndLoadsAFolder) {
 }
 
 TEST(FluxLoad, FindsAFloatModelBelowTransformer) {
-  const fs::path folder = testing::fresh_folder(temporary("pipeline"));
+  const fs::path folder = testing::fresh_folder(testing::scratch_path("pipeline"));
   testing::write_random_flux(folder / "transformer", kTiny, 3);
   EXPECT_EQ(load_message(folder), "no error");
 }
 
 TEST(FluxForward, RefusesInputsOfTheWrongShape) {
-  const fs::path source = testing::write_random_flux(temporary("shapes"), kTiny, 3);
+  const fs::path source = testing::write_random_flux(testing::scratch_path("shapes"), kTiny, 3);
   const ExecContext ctx({.threads = 1});
   const auto model = load_flux(source, ctx);
   const FluxRope rope = flux_rope(kTiny, 3, 2, 2);

@@ -30,10 +30,6 @@ std::vector<float> floats(const std::vector<double>& values) {
   return {values.begin(), values.end()};
 }
 
-fs::path temporary(const std::string& name) {
-  return fs::path(::testing::TempDir()) / ("mezzotint_flux_" + name);
-}
-
 struct Case {
   JsonFile json;
   FluxConfig config;
@@ -89,7 +85,7 @@ std::unique_ptr<FluxTransformer> random_model(const Case& c, const fs::path& fol
 class FluxParity : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(FluxParity, MatchesDiffusers) {
-  const fs::path folder = temporary(GetParam());
+  const fs::path folder = testing::scratch_path(GetParam());
   const Case c = read_case(GetParam());
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const Tensor velocity = model->forward(c.flux_input(), c.rope(), ExecContext({.threads = 1}));
@@ -105,7 +101,7 @@ INSTANTIATE_TEST_SUITE_P(Goldens, FluxParity, ::testing::Values("guided", "deepe
 
 // A change of 0.1 in the first value of any tensor must be seen.
 TEST(FluxParity, SeesOneChangedValueInEveryTensor) {
-  const fs::path folder = temporary("teeth");
+  const fs::path folder = testing::scratch_path("teeth");
   const Case c = read_case("guided");
   const std::vector<float> expected = c.expected("velocity");
   const testing::FluxTensors tensors(c.config, DType::kF32);
@@ -127,7 +123,7 @@ TEST(FluxParity, SeesOneChangedValueInEveryTensor) {
 }
 
 TEST(FluxSampler, MatchesDiffusersWithClassifierFreeGuidance) {
-  const fs::path folder = temporary("sampler");
+  const fs::path folder = testing::scratch_path("sampler");
   const Case c = read_case("guided");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const JsonFile settings = c.json.object("sampler");
@@ -152,7 +148,7 @@ TEST(FluxSampler, MatchesDiffusersWithClassifierFreeGuidance) {
 }
 
 TEST(FluxTransformer, GivesTheSameBitsForAnyThreads) {
-  const fs::path folder = temporary("threads");
+  const fs::path folder = testing::scratch_path("threads");
   const Case c = read_case("deeper");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const Tensor one = model->forward(c.flux_input(), c.rope(), ExecContext({.threads = 1}));
@@ -161,7 +157,7 @@ TEST(FluxTransformer, GivesTheSameBitsForAnyThreads) {
 }
 
 TEST(FluxTransformer, TreatsTheSamplesOfABatchAlone) {
-  const fs::path folder = temporary("batch");
+  const fs::path folder = testing::scratch_path("batch");
   const Case c = read_case("guided");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const ExecContext ctx({.threads = 1});
@@ -187,7 +183,7 @@ TEST(FluxTransformer, TreatsTheSamplesOfABatchAlone) {
 }
 
 TEST(FluxTransformer, RoundsTheTimestepWhenAskedTo) {
-  const fs::path folder = temporary("timestep");
+  const fs::path folder = testing::scratch_path("timestep");
   const Case c = read_case("ids");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const ExecContext ctx({.threads = 1});
@@ -204,7 +200,7 @@ TEST(FluxTransformer, RoundsTheTimestepWhenAskedTo) {
 }
 
 TEST(FluxTransformer, NamesEveryLinearAndAttentionOnce) {
-  const fs::path folder = temporary("names");
+  const fs::path folder = testing::scratch_path("names");
   const Case c = read_case("guided");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   const ModuleMap map = model->modules();
@@ -225,7 +221,7 @@ TEST(FluxTransformer, NamesEveryLinearAndAttentionOnce) {
 }
 
 TEST(FluxTransformer, ShowsTheInputOfEveryLinearToATap) {
-  const fs::path folder = temporary("tap");
+  const fs::path folder = testing::scratch_path("tap");
   const Case c = read_case("guided");
   const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
   std::vector<std::string> seen;

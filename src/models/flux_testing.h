@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "format/temp_folder.h"
 #include "mezzotint/tensor.h"
 #include "mezzotint/weights.h"
 #include "models/flux_config.h"
@@ -121,6 +122,12 @@ inline std::string config_json(const FluxConfig& c) {
       c.patch_size, c.in_channels, c.out_channels, c.num_layers, c.num_single_layers,
       c.attention_head_dim, c.num_attention_heads, c.joint_attention_dim, c.pooled_projection_dim,
       c.guidance_embeds, fmt::join(c.axes_dims_rope, ", "));
+}
+
+// In a folder of this process that disappears with it.
+inline std::filesystem::path scratch_path(std::string_view name) {
+  static const TempFolder folder;
+  return folder.path() / name;
 }
 
 inline std::filesystem::path fresh_folder(const std::filesystem::path& folder) {

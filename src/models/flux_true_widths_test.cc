@@ -55,8 +55,7 @@ class NoisePool {
 };
 
 fs::path write_model() {
-  const fs::path folder =
-      testing::fresh_folder(fs::path(::testing::TempDir()) / "mezzotint_true_widths");
+  const fs::path folder = testing::fresh_folder(testing::scratch_path("true_widths"));
   testing::write_text(folder / "config.json", testing::config_json(true_widths()));
   const testing::FluxTensors tensors(true_widths(), DType::kBF16);
   Writer writer(folder / testing::kWeightsName, tensors.plan());

@@ -11,19 +11,18 @@
 #include <vector>
 
 #include "mezzotint/error.h"
+#include "models/flux_testing.h"
 
 namespace mezzotint {
 namespace {
 
 namespace fs = std::filesystem;
 
-fs::path temporary(const char* name) { return fs::path(::testing::TempDir()) / name; }
-
 TEST(Png, RoundsAndClampsToBytes) {
   Image image(4, 1, 3, 0.0f);
   const float nan = std::numeric_limits<float>::quiet_NaN();
   image.values = {-1.0f, 0.0f, 2.0f, 0.5f, 0.498f, 1.0f, nan, 0.25f, 0.75f, 0.1f, 0.2f, 0.3f};
-  const fs::path file = temporary("mezzotint_rounding.png");
+  const fs::path file = testing::scratch_path("rounding.png");
   write_png(file, image);
   const Image back = read_png(file);
   const std::vector<int> expected{0, 0, 255, 128, 127, 255, 0, 64, 191, 26, 51, 77};
@@ -39,7 +38,7 @@ TEST(Png, KeepsEveryByteOfEveryFormat) {
     for (size_t i = 0; i < image.values.size(); ++i) {
       image.values[i] = static_cast<float>(i % 256) / 255.0f;
     }
-    const fs::path file = temporary("mezzotint_formats.png");
+    const fs::path file = testing::scratch_path("formats.png");
     write_png(file, image);
     EXPECT_EQ(read_png(file), image) << channels;
   }
@@ -48,8 +47,8 @@ TEST(Png, KeepsEveryByteOfEveryFormat) {
 TEST(Png, RefusesWhatItCannotWriteOrRead) {
   EXPECT_THROW(encode_png(Image(2, 2, 2)), Error);
   EXPECT_THROW(encode_png(Image(0, 2, 3)), Error);
-  EXPECT_THROW(write_png(temporary("no_such_folder/x.png"), Image(2, 2, 3)), Error);
-  EXPECT_THROW(read_png(temporary("no_such_file.png")), Error);
+  EXPECT_THROW(write_png(testing::scratch_path("no_such_folder/x.png"), Image(2, 2, 3)), Error);
+  EXPECT_THROW(read_png(testing::scratch_path("no_such_file.png")), Error);
 }
 
 TEST(Base64, MatchesRfc4648) {

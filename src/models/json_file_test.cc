@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 fs::path write(const std::string& text) {
-  const fs::path folder = testing::fresh_folder(fs::path(::testing::TempDir()) / "mezzotint_json");
+  const fs::path folder = testing::fresh_folder(testing::scratch_path("json"));
   testing::write_text(folder / "config.json", text);
   return folder / "config.json";
 }
@@ -83,8 +83,8 @@ TEST(JsonFile, RefusesWhatIsNotJson) {
   expect_contains(message_of("{", nothing), {"config.json"});
   expect_contains(message_of("", nothing), {"config.json"});
   expect_contains(message_of(std::string(200, '['), nothing), {"config.json"});
-  EXPECT_THROW(JsonFile::read(fs::path(::testing::TempDir()) / "no_such_file.json"), Error);
-  EXPECT_THROW(JsonFile::read(fs::path(::testing::TempDir())), Error);
+  EXPECT_THROW(JsonFile::read(testing::scratch_path("no_such_file.json")), Error);
+  EXPECT_THROW(JsonFile::read(testing::scratch_path("")), Error);
 }
 
 TEST(FluxConfig, ReadsWhatDiffusersWrites) {

@@ -38,8 +38,7 @@ constexpr const char* kGood = R"({"channels": "RGB", "size": 8, "value_range": [
 std::string message_of(const std::string& from, const std::string& to) {
   std::string text = kGood;
   if (!from.empty()) text.replace(text.find(from), from.size(), to);
-  const fs::path folder =
-      testing::fresh_folder(fs::path(::testing::TempDir()) / "mezzotint_pixels");
+  const fs::path folder = testing::fresh_folder(testing::scratch_path("pixels"));
   testing::write_text(folder / "pixels.json", text);
   try {
     read_pixel_layout(folder);

@@ -34,8 +34,7 @@ struct Tensors {
 };
 
 fs::path write_embeddings(const Tensors& t) {
-  const fs::path folder =
-      testing::fresh_folder(fs::path(::testing::TempDir()) / "mezzotint_prompts");
+  const fs::path folder = testing::fresh_folder(testing::scratch_path("prompts"));
   const fs::path file = folder / "prompts.safetensors";
   const std::vector<TensorPlan> plan{{"states", t.dtype, t.states},
                                      {"pooled", DType::kF32, t.pooled},

@@ -41,8 +41,7 @@ TEST(Schedule, GoesInOneStepFromOneToZero) {
 }
 
 fs::path write_config(const std::string& text) {
-  const fs::path folder =
-      testing::fresh_folder(fs::path(::testing::TempDir()) / "mezzotint_scheduler");
+  const fs::path folder = testing::fresh_folder(testing::scratch_path("scheduler"));
   testing::write_text(folder / "scheduler_config.json", text);
   return folder;
 }
