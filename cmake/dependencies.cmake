@@ -28,3 +28,8 @@ target_include_directories(mz_dependencies SYSTEM INTERFACE ${MZ_OPENBLAS_INCLUD
 target_link_libraries(mz_dependencies INTERFACE
   TBB::tbb fmt::fmt nlohmann_json::nlohmann_json yaml-cpp PNG::PNG Eigen3::Eigen
   ${MZ_OPENBLAS_LIBRARY} m Threads::Threads)
+
+# Debian's serial OpenBLAS hands one scratch buffer to two threads now and then: its allocator goes
+# through our lock (src/kernels/blas/memory_lock.cc, pulled from its archive by --undefined).
+target_link_options(mz_dependencies INTERFACE
+  LINKER:--wrap=blas_memory_alloc,--wrap=blas_memory_free,--undefined=__wrap_blas_memory_alloc)
