@@ -54,8 +54,8 @@ class MZ_API ExecContext {
   const Tap* tap() const noexcept { return tap_; }
   int step() const noexcept { return step_; }  // index of the denoising step; -1: not set
 
-  ExecContext at_step(int step) const;      // same threads and memory, another step
-  ExecContext with_tap(const Tap*) const;   // same, with another observer
+  ExecContext at_step(int step) const;     // same threads and memory, another step
+  ExecContext with_tap(const Tap*) const;  // same, with another observer
 
   Workspace& workspace() const noexcept { return *workspace_; }
   ThreadArena& arena() const noexcept { return *arena_; }

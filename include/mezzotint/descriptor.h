@@ -15,9 +15,9 @@
 namespace mezzotint {
 
 struct Descriptor {
-  std::string model_quant_type{};  // upper case label; "" when absent
+  std::string model_quant_type{};                             // upper case label; "" when absent
   std::vector<std::pair<std::string, std::string>> labels{};  // tensor name -> label, in file order
-  std::map<std::string, std::string> facts{};  // metadata.mezzotint: flat strings
+  std::map<std::string, std::string> facts{};                 // metadata.mezzotint: flat strings
   // Every other key (version, group_size, optional, unknown ones), as the text of a JSON object;
   // survives a round trip. "{}" when there is none.
   std::string other_keys = "{}";

@@ -37,9 +37,9 @@ class MZ_API Linear {
   int64_t in_features() const noexcept { return in_features_; }
   int64_t out_features() const noexcept { return out_features_; }
   bool has_bias() const noexcept;
-  std::string_view algorithm() const noexcept;   // "FLOAT", "W8A8_DYNAMIC", ...
-  std::string_view kernel(int64_t m) const;      // name of the kernel row that serves this m
-  int64_t resident_bytes() const noexcept;       // packed weight + scales + bias
+  std::string_view algorithm() const noexcept;  // "FLOAT", "W8A8_DYNAMIC", ...
+  std::string_view kernel(int64_t m) const;     // name of the kernel row that serves this m
+  int64_t resident_bytes() const noexcept;      // packed weight + scales + bias
   const std::shared_ptr<const LinearState>& state() const noexcept { return state_; }
   void set_state(std::shared_ptr<const LinearState> state);  // throws when n or k differ
 
@@ -57,8 +57,8 @@ class MZ_API Linear {
 // Linears that read the same input: x is quantized once for all members that agree on how.
 // Statistics and shared smoothing follow the same groups.
 struct LinearGroup {
-  std::string name;               // what a Tap sees
-  std::vector<Linear*> members;   // not owned
+  std::string name;              // what a Tap sees
+  std::vector<Linear*> members;  // not owned
 };
 
 // y[i] is the output of members[i].

@@ -58,16 +58,16 @@ struct ExportProgress {
 };
 
 struct ExportOptions {
-  std::string algorithm;              // any case; for every layer no rule and no exclusion names
-  std::vector<Rule> rules{};          // first match wins
+  std::string algorithm;               // any case; for every layer no rule and no exclusion names
+  std::vector<Rule> rules{};           // first match wins
   std::vector<std::string> exclude{};  // patterns; always win
-  std::string preset = "auto";        // auto | none | NAME
-  std::optional<int> rank{};          // write the _R suffix
-  int64_t group_size = 0;             // 0: the algorithm's default
-  int64_t max_shard_bytes = 0;        // 0: one file
+  std::string preset = "auto";         // auto | none | NAME
+  std::optional<int> rank{};           // write the _R suffix
+  int64_t group_size = 0;              // 0: the algorithm's default
+  int64_t max_shard_bytes = 0;         // 0: one file
   bool overwrite = false;
   bool resume = false;
-  bool dry_run = false;               // plan and report only
+  bool dry_run = false;  // plan and report only
   std::function<void(const ExportProgress&)> progress{};
 };
 

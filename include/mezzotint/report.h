@@ -12,8 +12,8 @@ namespace mezzotint {
 
 struct LayerReport {
   std::string name;
-  std::string algorithm;      // "W8A8_DYNAMIC"; "FLOAT" when kept
-  std::string reason;         // why it was kept float; "" when quantized
+  std::string algorithm;  // "W8A8_DYNAMIC"; "FLOAT" when kept
+  std::string reason;     // why it was kept float; "" when quantized
   int64_t out_features = 0;
   int64_t in_features = 0;
   int64_t bytes_before = 0;   // in the source file

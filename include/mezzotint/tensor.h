@@ -105,9 +105,7 @@ class MZ_API Buffer {
   bool owned() const noexcept { return owned_; }
   Device device() const noexcept { return device_; }
   Buffer slice(int64_t offset, int64_t bytes) const;  // shares ownership; throws when out of range
-  std::span<const std::byte> bytes() const noexcept {
-    return {data_, static_cast<size_t>(size_)};
-  }
+  std::span<const std::byte> bytes() const noexcept { return {data_, static_cast<size_t>(size_)}; }
 
  private:
   std::shared_ptr<const void> keep_alive_;
@@ -132,7 +130,7 @@ class MZ_API Tensor {
   DType dtype() const noexcept { return dtype_; }
   const Shape& shape() const noexcept { return shape_; }
   int64_t dim(size_t i) const { return shape_.at(i); }
-  int64_t size() const noexcept { return size_; }              // elements
+  int64_t size() const noexcept { return size_; }  // elements
   int64_t byte_size() const noexcept { return buffer_.size(); }
   const Buffer& buffer() const noexcept { return buffer_; }
   const std::byte* raw() const noexcept { return buffer_.data(); }

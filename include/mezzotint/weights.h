@@ -45,7 +45,7 @@ class MZ_API WeightStore {
 
   const std::vector<TensorInfo>& tensors() const noexcept;  // by file, then by offset
   const std::vector<std::filesystem::path>& files() const noexcept;
-  const std::filesystem::path& folder() const noexcept;      // where config.json would lie
+  const std::filesystem::path& folder() const noexcept;  // where config.json would lie
   const std::map<std::string, std::string>& metadata() const noexcept;  // of the first file
   int64_t total_bytes() const noexcept;
   // Remarks that are no errors: a file that anyone may write, a wrong total_size in the index.
