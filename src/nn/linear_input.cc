@@ -94,7 +94,7 @@ void LinearInput::quantize(Form& form, Isa isa) const {
   run_quantize_rows(choose_quantize_rows_kernel(isa), tile, x_.rows, ctx_);
 }
 
-// x widened to f32, times mul_scale in f32 (architecture decision 1).
+// x widened to f32, times mul_scale in f32.
 void LinearInput::smooth(Form& form) const {
   float* values = form.values.as<float>();
   const FloatType type = float_type_of(x_.dtype);

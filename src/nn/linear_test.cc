@@ -151,7 +151,6 @@ TEST_P(RandomFiles, RunFromFourThreadsAtOnce) {
 
 INSTANTIATE_TEST_SUITE_P(Linear, RandomFiles, testing::Values("W8A16", "W8A8_DYNAMIC"));
 
-// formats.md 7, case 22.
 TEST(Linear, DynamicForwardGivesTheWorkedNumbers) {
   const LayerTensors layer = {
       {"l.weight", "W8A8_DYNAMIC",
@@ -163,7 +162,6 @@ TEST(Linear, DynamicForwardGivesTheWorkedNumbers) {
   EXPECT_NEAR(y.data<float>()[1], -0.6, 1e-6);       // acc -1905
 }
 
-// formats.md 7, case 23.
 TEST(Linear, AnAllZeroRowGivesTheBias) {
   const LayerTensors layer = {
       {"l.weight", "", Tensor::copy_of<int8_t>(std::vector<int8_t>(64, 5), {2, 32})},

@@ -11,7 +11,7 @@
 namespace mezzotint {
 namespace {
 
-// formats.md 7, cases 1 and 10: any descriptor name, two algorithms, an unlisted layer.
+// Any descriptor name, two algorithms, an unlisted layer.
 TEST(Quantize, SwapsWhatTheDescriptorNamesAndReportsTheRest) {
   TestFolder folder;
   TestModel model;
@@ -91,7 +91,7 @@ TEST(Quantize, ATruncatedDescriptorIsRefused) {
   }
 }
 
-TEST(Quantize, ALabelThatIsNoStringIsRefused) {  // formats.md 7, case 6
+TEST(Quantize, ALabelThatIsNoStringIsRefused) {
   TestFolder folder;
   TestModel model;
   const std::filesystem::path file = fixture().write(folder.path());
@@ -136,7 +136,7 @@ TEST(Quantize, LenientDoesNotForgiveDamage) {
   EXPECT_EQ(model.linears[1].algorithm(), "FLOAT");
 }
 
-// --- labels, formats.md 7, case 6 ----------------------------------------------------------------
+// --- labels ------------------------------------------------------------------------------------
 
 TEST(Quantize, LabelsInAnyCaseAndOnTheLayerAsAWhole) {
   TestFolder folder;
@@ -173,7 +173,6 @@ TEST(Quantize, OnlyTheWeightNeedsALabel) {
   EXPECT_EQ(quantize(model.map, file, {}, context()).quantized(), 1);
 }
 
-// formats.md 7, case 14.
 TEST(Quantize, AStoredBiasThatTheLayerHasNoPlaceForIsLeftAsideWithANote) {
   TestFolder folder;
   TestModel model;
@@ -186,7 +185,6 @@ TEST(Quantize, AStoredBiasThatTheLayerHasNoPlaceForIsLeftAsideWithANote) {
   EXPECT_NE(report.notes[0].find("blocks.0.b: the file's bias is left aside"), std::string::npos);
 }
 
-// formats.md 7, case 27.
 TEST(Quantize, ScalesOfAnyShapeAndTypeGiveTheSameBits) {
   std::vector<Tensor> outputs;
   for (const Shape& shape : {Shape{6, 1}, Shape{6}, Shape{1, 6}}) {
@@ -203,7 +201,7 @@ TEST(Quantize, ScalesOfAnyShapeAndTypeGiveTheSameBits) {
   EXPECT_TRUE(same_bytes(outputs[0], outputs[2]));
 }
 
-// formats.md 7, cases 2 and 4, the lenient readings: a number at the end of the name is a rank.
+// A number at the end of the name is a rank.
 TEST(Quantize, ARankSuffixWorksOnASingleCard) {
   for (const char* name : {"q_w8a8_0.json", "foo_2024.json"}) {
     TestFolder folder;
@@ -214,7 +212,7 @@ TEST(Quantize, ARankSuffixWorksOnASingleCard) {
   }
 }
 
-// formats.md 7, case 28: y(x; W s, mul 1/s) is y(x; W) within the quantization error.
+// y(x; W s, mul 1/s) is y(x; W) within the quantization error.
 TEST(Quantize, ASmoothedLayerGivesTheFloatLayer) {
   std::mt19937_64 random(44);
   const int64_t n = 24, k = 256;

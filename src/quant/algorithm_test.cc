@@ -123,7 +123,6 @@ TEST_P(Contracts, WhatIsWrittenIsWhatWasPlanned) {
   }
 }
 
-// Architecture decision 1.
 TEST_P(Contracts, WriteTheDocumentedTensors) {
   std::mt19937_64 random(2);
   const FloatLayer layer = {.name = "l",

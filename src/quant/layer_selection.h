@@ -1,4 +1,4 @@
-// Which layers of a bare file get which algorithm (architecture decision 10).
+// Which layers of a bare file get which algorithm.
 //
 // A layer is a tensor P.weight, 2-D and of a float dtype. --exclude wins, then the first --rule,
 // then the preset, then K >= 32 (smaller ones stay float), then --algo. A pattern that matches no

@@ -40,7 +40,7 @@ float bf16(float value) {
   return static_cast<float>(std::nearbyint(value / unit) * unit);
 }
 
-// formats.md 7, case 16: amax 2, 3, 0, 3 over 127; ours are rounded to bf16, a row of zeros has 1.
+// Amax 2, 3, 0, 3 over 127; ours are rounded to bf16, a row of zeros has 1.
 TEST(RoundToNearestInt8, GivesTheScalesOfTheFormat) {
   const Result r = round(tensor(DType::kF32, {4, 2}, {-1, 2, 0.5f, 3, 0, 0, -3, -1}));
   EXPECT_EQ(r.scale, (std::vector<float>{bf16(2 / 127.f), bf16(3 / 127.f), 1.0f, bf16(3 / 127.f)}));
@@ -49,7 +49,7 @@ TEST(RoundToNearestInt8, GivesTheScalesOfTheFormat) {
   EXPECT_EQ(r.codes[5], 0);
 }
 
-// formats.md 7, case 18: scale 1, half to even. Amax 127 gives exactly that scale; codes of weights
+// Scale 1, half to even. Amax 127 gives exactly that scale; codes of weights
 // are symmetric, so -128 does not occur.
 TEST(RoundToNearestInt8, RoundsHalfToEven) {
   const Result r = round(tensor(DType::kF32, {1, 6}, {2.5f, 3.5f, -2.5f, -127, 127, 0.5f}));
