@@ -28,9 +28,7 @@ inline Vec exp_of(Vec x, Vec lo) {
   p = p * r + splat(1.6666665459e-1f);
   p = p * r + splat(5.0000001201e-1f);
   p = p * (r * r) + r + splat(1.0f);
-  // 2^n in two steps, because n reaches from -150 to 128.
-  const Vec half = round_half_even(n * splat(0.5f));
-  return p * power_of_two(half) * power_of_two(n - half);
+  return scale_by_power(p, n);  // n of [-150, 128]
 }
 
 inline Vec negative(Vec x) { return splat(-0.0f) - x; }

@@ -53,6 +53,10 @@ MZ_VEC __m256 power_of_two(__m256 n) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
 }
 MZ_VEC Vec power_of_two(Vec n) { return {power_of_two(n.lo), power_of_two(n.hi)}; }
+MZ_VEC Vec scale_by_power(Vec a, Vec n) {
+  const Vec half = round_half_even(n * splat(0.5f));
+  return a * power_of_two(half) * power_of_two(n - half);
+}
 
 MZ_VEC float sum_lanes(Vec a) {
   const __m256 s8 = _mm256_add_ps(a.lo, a.hi);

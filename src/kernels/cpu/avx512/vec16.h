@@ -43,11 +43,8 @@ MZ_VEC Vec max_magnitude(Vec a, Vec b) {
                                                _mm512_and_si512(_mm512_castps_si512(b.v), mask)))};
 }
 
-// 2^n for integral n of [-126, 127].
-MZ_VEC Vec power_of_two(Vec n) {
-  const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
-}
+// a * 2^n for a of [0.5, 2], integral n of [-150, 128], rounded once.
+MZ_VEC Vec scale_by_power(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 
 // Lane i with lane i + 8, then i + 4, i + 2, i + 1.
 MZ_VEC float sum_lanes(Vec a) {

@@ -70,6 +70,11 @@ MZ_VEC Vec power_of_two(const Vec& n) {
   });
 }
 
+MZ_VEC Vec scale_by_power(const Vec& a, const Vec& n) {
+  const Vec half = round_half_even(n * splat(0.5f));
+  return a * power_of_two(half) * power_of_two(n - half);
+}
+
 MZ_VEC float sum_lanes(Vec a) {
   for (int width = 8; width > 0; width /= 2) {
     for (int i = 0; i < width; ++i) a.lane[i] += a.lane[i + width];
