@@ -13,6 +13,7 @@ colours = dataset.measure_colors, which states its rule
 import argparse
 import json
 import pathlib
+import sys
 import time
 
 import numpy as np
@@ -55,7 +56,7 @@ def generate(model, prompts, args):
         noise = torch.stack([torch.randn(64, 64, generator=g) for _ in rows])
         tokens = sampling.sample(model, prompts.rows(rows), noise, args.steps, args.guidance)
         images.append(dataset.from_tokens(tokens))
-        print(f"{rows[-1] + 1} of {args.count}", end="\r", flush=True)
+        print(f"{rows[-1] + 1} of {args.count}", file=sys.stderr, flush=True)
     return torch.cat(images)
 
 
