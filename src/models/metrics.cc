@@ -69,10 +69,11 @@ Plane luma(const Image& image) {
 }
 
 std::array<double, kWindow> gaussian() {
+  constexpr int64_t kCentre = kWindow / 2;
   std::array<double, kWindow> weights{};
   double sum = 0;
   for (int64_t i = 0; i < kWindow; ++i) {
-    const double x = static_cast<double>(i - kWindow / 2) / kSigma;
+    const double x = static_cast<double>(i - kCentre) / kSigma;
     weights[static_cast<size_t>(i)] = std::exp(-0.5 * x * x);
     sum += weights[static_cast<size_t>(i)];
   }
