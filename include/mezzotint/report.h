@@ -11,9 +11,9 @@
 namespace mezzotint {
 
 struct LayerReport {
-  std::string name;
-  std::string algorithm;  // "W8A8_DYNAMIC"; "FLOAT" when kept
-  std::string reason;     // why it was kept float; "" when quantized
+  std::string name{};
+  std::string algorithm{};  // "W8A8_DYNAMIC"; "FLOAT" when kept
+  std::string reason{};     // why it was kept float; "" when quantized
   int64_t out_features = 0;
   int64_t in_features = 0;
   int64_t bytes_before = 0;   // in the source file
@@ -22,10 +22,10 @@ struct LayerReport {
 };
 
 struct Report {
-  std::vector<LayerReport> layers;
-  std::vector<std::string> unmatched;  // descriptor entries no layer answers to, with the reason
-  std::vector<std::string> notes;      // other things done differently than asked
-  int64_t bytes_before = 0;            // of the whole model
+  std::vector<LayerReport> layers{};
+  std::vector<std::string> unmatched{};  // descriptor entries no layer answers to, with the reason
+  std::vector<std::string> notes{};      // other things done differently than asked
+  int64_t bytes_before = 0;              // of the whole model
   int64_t bytes_after = 0;
 
   MZ_API int64_t quantized() const;
