@@ -13,6 +13,21 @@ extern const FileContract kW8A8DynamicContract;  // w8a8_dynamic.cc
 inline constexpr std::array<DType, 1> kInt8Codes = {DType::kI8};
 inline constexpr std::array<DType, 3> kFloatDtypes = {DType::kF32, DType::kBF16, DType::kF16};
 
+// Symmetric int8 weights with one scale per output channel.
+inline constexpr ParamSpec kInt8WeightParam = {
+    .suffix = "weight", .dtypes = kInt8Codes, .shapes = "N,K", .meaning = "int8 codes"};
+inline constexpr ParamSpec kChannelScaleParam = {.suffix = "weight_scale",
+                                                 .dtypes = kFloatDtypes,
+                                                 .shapes = "N,1 | N | 1,N",
+                                                 .values = ValueRule::kScale,
+                                                 .meaning = "w = code * scale"};
+inline constexpr ParamSpec kZeroOffsetParam = {.suffix = "weight_offset",
+                                               .dtypes = kFloatDtypes,
+                                               .shapes = "N,1 | N | 1,N",
+                                               .presence = Presence::kOptional,
+                                               .values = ValueRule::kZero,
+                                               .meaning = "zeros: weights are symmetric"};
+
 // Optional parts of every contract.
 inline constexpr ParamSpec kBiasParam = {.suffix = "bias",
                                          .dtypes = kFloatDtypes,

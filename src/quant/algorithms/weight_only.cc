@@ -6,22 +6,8 @@
 namespace mezzotint {
 namespace {
 
-constexpr std::array kParams = {
-    ParamSpec{.suffix = "weight", .dtypes = kInt8Codes, .shapes = "N,K", .meaning = "int8 codes"},
-    ParamSpec{.suffix = "weight_scale",
-              .dtypes = kFloatDtypes,
-              .shapes = "N,1 | N | 1,N",
-              .values = ValueRule::kScale,
-              .meaning = "w = (code + offset) * scale"},
-    ParamSpec{.suffix = "weight_offset",
-              .dtypes = kFloatDtypes,
-              .shapes = "N,1 | N | 1,N",
-              .presence = Presence::kOptional,
-              .values = ValueRule::kZero,
-              .meaning = "zeros: weights are symmetric"},
-    kBiasParam,
-    kSmoothingParam,
-};
+constexpr std::array kParams = {kInt8WeightParam, kChannelScaleParam, kZeroOffsetParam, kBiasParam,
+                                kSmoothingParam};
 
 LinearParams read(const AlgorithmRow& row, const CheckedTensors& tensors) {
   return read_int8_layer(row, tensors);
