@@ -21,7 +21,7 @@ import dataset
 import safetensors_io
 
 DEFAULT_STEPS = 20
-DEFAULT_GUIDANCE = 2.0
+DEFAULT_GUIDANCE = 4.5
 
 
 @torch.no_grad()
