@@ -1,7 +1,9 @@
 #include "cli/comparison.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <ctime>
 #include <numeric>
 #include <utility>
 
@@ -123,12 +125,36 @@ NamedTexts settings_of(const ComparisonSetup& setup, const ExecContext& ctx) {
           {"model", setup.model.string()}};
 }
 
+// Wall time and processor time of this process since it was made.
+class BusyMeter {
+ public:
+  // A sentence when other processes took so much that the times above say little; else "".
+  std::string remark(int threads) const {
+    const double wall =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+    const double used = static_cast<double>(std::clock() - cpu_started_) / CLOCKS_PER_SEC;
+    const double share = used / (std::max(wall, 1e-9) * threads);
+    if (wall < kLeastSeconds || share >= kQuietShare) return "";
+    return fmt::format(
+        "The machine was busy: this process got {:.0f} % of its {}. Times and "
+        "speed-ups are rough.",
+        100 * share, plural(threads, "thread"));
+  }
+
+ private:
+  static constexpr double kLeastSeconds = 2;  // shorter runs are mostly loading
+  static constexpr double kQuietShare = 0.4;  // loading and accounting leave less than 1 on a quiet machine
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  std::clock_t cpu_started_ = std::clock();
+};
+
 }  // namespace
 
 ComparisonReport run_comparison(const ComparisonSetup& setup, const Pipeline& pipeline,
                                 Session& session) {
   const ExecContext ctx = session.context();
   StepProgress progress(session.progress("generating"), setup);
+  const BusyMeter busy;
   ComparisonReport report;
   report.title = setup.title;
   report.command = session.command();
@@ -143,6 +169,11 @@ ComparisonReport run_comparison(const ComparisonSetup& setup, const Pipeline& pi
     report.forms.push_back(std::move(form));
   }
   progress.finish();
+  const std::string remark = busy.remark(ctx.threads());
+  if (!remark.empty()) {
+    report.notes.push_back(remark);
+    session.note("note   " + remark);
+  }
   report.settings = settings_of(setup, ctx);
   for (const MachineFact& fact : machine_facts(ctx)) {
     report.environment.emplace_back(fact.name, fact.value);

@@ -50,7 +50,8 @@ details{margin:0 0 10px}
 summary{cursor:pointer;padding:10px 14px;font-weight:600}
 summary span{color:var(--soft);font-weight:400;margin-left:8px}
 .layers{font-size:13px}
-.layers td,.layers th{padding:5px 14px}
+.layers td,.layers th{padding:5px 10px}
+.layers td:first-child,.layers th:first-child{padding-left:14px}
 .layers td:first-child{font-family:ui-monospace,SFMono-Regular,Menlo,"DejaVu Sans Mono",monospace;
 font-size:12.5px}
 .layers th{cursor:pointer;user-select:none;position:sticky;top:0;background:var(--card)}
@@ -58,7 +59,7 @@ font-size:12.5px}
 .layers th[data-dir="1"]::after{content:" \2191"}
 .layers th[data-dir="-1"]::after{content:" \2193"}
 .layers td:nth-child(2){white-space:nowrap}
-.layers td:last-child{min-width:280px;color:var(--soft)}
+.layers td:last-child{min-width:200px;color:var(--soft)}
 .heat{border-collapse:separate;border-spacing:3px;width:auto;font-size:12px;margin:8px 12px 12px}
 .heat th,.heat td{border:0;padding:3px 6px}
 .heat thead th{text-align:center}

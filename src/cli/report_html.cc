@@ -177,9 +177,9 @@ std::string layer_details(const FormReport& form, bool open) {
   html += head_row({{"layer"},
                     {"out × in", Align::kRight},
                     {"algorithm"},
-                    {"weight SQNR dB", Align::kRight},
-                    {"bytes before", Align::kRight},
-                    {"bytes after", Align::kRight},
+                    {"SQNR dB", Align::kRight},
+                    {"before", Align::kRight},
+                    {"after", Align::kRight},
                     {"why kept float"}});
   html += "<tbody>";
   for (const LayerReport& layer : report.layers) html += layer_row(layer);
