@@ -143,7 +143,7 @@ class BusyMeter {
 
  private:
   static constexpr double kLeastSeconds = 2;  // shorter runs are mostly loading
-  static constexpr double kQuietShare = 0.4;  // loading and accounting leave less than 1 on a quiet machine
+  static constexpr double kQuietShare = 0.4;  // loading leaves less than 1 on a quiet machine
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   std::clock_t cpu_started_ = std::clock();
 };
