@@ -13,6 +13,9 @@ namespace {
 // spread over 64 threads.
 constexpr int64_t kQuantizeRowsGrain = 16;
 
+// Up to here the sums of the quantizer's lanes are integers that floats hold: 127 k / 16 < 2^24.
+constexpr int64_t kQuantizeMaxK = int64_t{1} << 21;
+
 int64_t tiles_of(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
 
 }  // namespace
@@ -41,6 +44,7 @@ void run_linear(const LinearKernel& kernel, const LinearTile& call, const ExecCo
 
 void run_quantize_rows(const QuantizeRowsKernel& kernel, const QuantizeRowsTile& call, int64_t m,
                        const ExecContext& ctx) {
+  MZ_CHECK(call.k <= kQuantizeMaxK);
   MZ_CHECK(call.q_stride >= padded_k(call.k));
   parallel_for(ctx, m, kQuantizeRowsGrain, [&](int64_t begin, int64_t end) {
     QuantizeRowsTile tile = call;

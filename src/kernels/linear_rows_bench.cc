@@ -3,6 +3,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -21,51 +22,76 @@ struct Size {
 constexpr Size kSizes[] = {{4096, 3072, 3072}, {2560, 768, 256}, {2560, 1024, 256},
                            {2560, 256, 1280},  {32, 1536, 256},  {1, 3072, 3072}};
 
+// A call of a row and what it points to.
+struct Problem {
+  Problem(const LinearKernel& row, Element element, Size size);
+  LinearTile call() const;
+
+  Size size;
+  Element element;
+  std::vector<float> x, scale, bias, x_scale;
+  std::vector<int8_t> xq;
+  std::vector<int32_t> x_sum;
+  Buffer blob;
+  mutable std::vector<float> y;
+};
+
+Problem::Problem(const LinearKernel& row, Element w_element, Size s)
+    : size(s),
+      element(w_element),
+      x(testing_data::floats(s.m * s.k, 1)),
+      scale(static_cast<size_t>(s.n), 0.01f),
+      bias(static_cast<size_t>(s.n), 0.5f),
+      x_scale(static_cast<size_t>(s.m)),
+      xq(static_cast<size_t>(s.m * padded_k(s.k))),
+      x_sum(static_cast<size_t>(s.m)),
+      y(static_cast<size_t>(s.m * s.n)) {
+  const std::vector<float> w_floats = testing_data::floats(s.n * s.k, 2);
+  const std::vector<int8_t> w_codes = testing_data::codes(s.n * s.k, 3);
+  std::vector<std::byte> w(w_codes.size());
+  if (element == Element::kInt8) {
+    std::memcpy(w.data(), w_codes.data(), w.size());
+  } else {
+    w = testing_data::as_type(w_floats,
+                              element == Element::kF32 ? FloatType::kF32 : FloatType::kBF16);
+  }
+  blob = pack_weight(layout_row(row.layout), {element, s.n, s.k, w.data()}, 0);
+  run_quantize_rows(choose_quantize_rows_kernel(active_isa()),
+                    {.x = x.data(),
+                     .x_stride = s.k,
+                     .k = s.k,
+                     .q = xq.data(),
+                     .q_stride = padded_k(s.k),
+                     .scale = x_scale.data(),
+                     .sum = x_sum.data()},
+                    s.m, ExecContext({.threads = 1}));
+}
+
+LinearTile Problem::call() const {
+  return {.x = x.data(),
+          .x_stride = size.k,
+          .xq = xq.data(),
+          .xq_stride = padded_k(size.k),
+          .x_scale = x_scale.data(),
+          .x_sum = x_sum.data(),
+          .w = packed_payload(blob),
+          .w_element = element,
+          .w_scale = element == Element::kInt8 ? scale.data() : nullptr,
+          .bias = bias.data(),
+          .m = size.m,
+          .n = size.n,
+          .k = size.k,
+          .y = y.data(),
+          .y_stride = size.n};
+}
+
 void bench_linear(benchmark::State& state, const LinearKernel& row, Element element, Size size) {
   const ExecContext ctx({.threads = 1});
-  const auto x = testing_data::floats(size.m * size.k, 1);
-  const auto w_codes = testing_data::codes(size.n * size.k * 4, 2);
-  const std::vector<float> scale(static_cast<size_t>(size.n), 0.01f);
-  const std::vector<float> bias(static_cast<size_t>(size.n), 0.5f);
-  std::vector<float> w_floats;
-  WeightCodes w{element, size.n, size.k, reinterpret_cast<const std::byte*>(w_codes.data())};
-  if (element == Element::kF32) {
-    w_floats = testing_data::floats(size.n * size.k, 3);
-    w.data = reinterpret_cast<const std::byte*>(w_floats.data());
-  }
-  const Buffer blob = pack_weight(layout_row(row.layout), w, 0);
-  const int64_t stride = padded_k(size.k);
-  std::vector<int8_t> xq(static_cast<size_t>(size.m * stride));
-  std::vector<float> x_scale(static_cast<size_t>(size.m));
-  std::vector<int32_t> x_sum(static_cast<size_t>(size.m));
-  const QuantizeRowsTile quantize{.x = x.data(),
-                                  .x_stride = size.k,
-                                  .k = size.k,
-                                  .q = xq.data(),
-                                  .q_stride = stride,
-                                  .scale = x_scale.data(),
-                                  .sum = x_sum.data()};
-  run_quantize_rows(choose_quantize_rows_kernel(active_isa()), quantize, size.m, ctx);
-  std::vector<float> y(static_cast<size_t>(size.m * size.n));
-  const LinearTile call{.x = x.data(),
-                        .x_stride = size.k,
-                        .xq = xq.data(),
-                        .xq_stride = stride,
-                        .x_scale = x_scale.data(),
-                        .x_sum = x_sum.data(),
-                        .w = packed_payload(blob),
-                        .w_element = element,
-                        .w_scale = element == Element::kInt8 ? scale.data() : nullptr,
-                        .bias = bias.data(),
-                        .m = size.m,
-                        .n = size.n,
-                        .k = size.k,
-                        .y = y.data(),
-                        .y_stride = size.n};
+  const Problem problem(row, element, size);
   const bool integer = row.activation == ActivationForm::kInt8Rows;
   bench::BesidePeak beside(integer ? bench::Arithmetic::kInt8Dot : bench::Arithmetic::kFloat);
   for (auto _ : state) {
-    beside.measure([&] { run_linear(row, call, ctx); });
+    beside.measure([&] { run_linear(row, problem.call(), ctx); });
   }
   const double operations = 2.0 * static_cast<double>(size.m * size.n * size.k);
   state.counters["best_us"] = beside.best_seconds() * 1e6;
@@ -75,6 +101,7 @@ void bench_linear(benchmark::State& state, const LinearKernel& row, Element elem
 
 void add(const LinearKernel& row, Element element, const char* element_name) {
   for (const Size& size : kSizes) {
+    if (row.declines != nullptr && row.declines(size.m, size.n, size.k) != nullptr) continue;
     const std::string name = std::string(row.name) + "/" + element_name + "/" +
                              std::to_string(size.m) + "x" + std::to_string(size.n) + "x" +
                              std::to_string(size.k);

@@ -284,6 +284,29 @@ TEST_P(LinearRows, ComparisonSeesOneCorruptedWeight) {
   }
 }
 
+// The largest sums that the row accepts: every product at its extreme, all of one sign.
+TEST_P(LinearRows, ExtremeCodesAtTheLongestKDoNotOverflow) {
+  if (row().activation != ActivationForm::kInt8Rows) return;  // float sums do not overflow
+  constexpr int64_t kLongest = 132104;                        // docs/numerics.md
+  const bool all = row().declines == nullptr || row().declines(2, 2, kLongest) == nullptr;
+  const Size size{2, 2, all ? kLongest : 65793};
+  for (int8_t code : {int8_t{127}, int8_t{-128}}) {
+    Problem p = make_problem(row(), size, FloatType::kF32, Element::kInt8, false);
+    for (int64_t m = 0; m < size.m; ++m) {  // what stands behind k is padding and stays 0
+      std::fill_n(p.xq.begin() + m * padded_k(size.k), size.k, int8_t{127});
+    }
+    std::fill(p.x_sum.begin(), p.x_sum.end(), static_cast<int32_t>(127 * size.k));
+    std::fill(p.x_scale.begin(), p.x_scale.end(), 1.0f);
+    std::fill(p.w_scale.begin(), p.w_scale.end(), 1.0f);
+    const std::vector<int8_t> w(static_cast<size_t>(size.n * size.k), code);
+    p.blob = pack_weight(
+        layout_row(row().layout),
+        {Element::kInt8, size.n, size.k, reinterpret_cast<const std::byte*>(w.data())}, 0);
+    const Output y = run(row(), p, FloatType::kF32);
+    EXPECT_EQ(y.at(1, 1), static_cast<float>(int64_t{127} * code * size.k)) << size.k;
+  }
+}
+
 TEST_P(LinearRows, EmptyCallsWriteNothing) {
   Problem p = make_problem(row(), {1, 8, 16}, FloatType::kF32, elements_of(row())[0], false);
   p.size.m = 0;
