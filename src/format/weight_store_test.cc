@@ -220,7 +220,8 @@ TEST(WeightStore, OpeningAHugeFileTakesNoMemory) {
   const int64_t before = peak_resident();
   const WeightStore store = WeightStore::open(path);
   EXPECT_EQ(store.total_bytes(), int64_t{4} << 30);
-  EXPECT_LT(peak_resident() - before, int64_t{4} << 20);
+  // 16 MiB of 4096: code pages and, under a sanitizer, its shadow of them (4.6 MiB were seen).
+  EXPECT_LT(peak_resident() - before, int64_t{16} << 20);
 }
 
 TEST(WeightStore, StreamingAHugeFileTakesTheMemoryOfOneTensor) {
