@@ -11,16 +11,18 @@
 #include <mutex>
 
 // The names that the linker's --wrap asks for.
+// NOLINTBEGIN(readability-identifier-naming)
 extern "C" {
 void* __real_blas_memory_alloc(int position);
 void __real_blas_memory_free(void* buffer);
 void* __wrap_blas_memory_alloc(int position);
 void __wrap_blas_memory_free(void* buffer);
 }
+// NOLINTEND(readability-identifier-naming)
 
 namespace {
 
-// OpenBLAS's buffers are global; so must be their lock be. Held for a search through 128 slots.
+// OpenBLAS's buffers are global; so must their lock be. Held for a search through 128 slots.
 constinit std::mutex buffers_mutex;
 constinit std::atomic<int64_t> allocations{0};
 
