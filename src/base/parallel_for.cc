@@ -10,6 +10,20 @@
 #include "base/thread_sanitizer.h"
 
 namespace mezzotint {
+namespace {
+
+// Edges at the end of a scope: fn may leave it by an exception, which another thread destroys.
+struct ReleaseAtEnd {
+  const char* edge;
+  ~ReleaseAtEnd() { release_edge(edge); }
+};
+
+struct AcquireAtEnd {
+  const char* edge;
+  ~AcquireAtEnd() { acquire_edge(edge); }
+};
+
+}  // namespace
 
 void parallel_for(const ExecContext& ctx, int64_t n, int64_t grain,
                   const std::function<void(int64_t begin, int64_t end)>& fn) {
@@ -28,6 +42,7 @@ void parallel_for(const ExecContext& ctx, int64_t n, int64_t grain,
   }
   const char start = 0, end = 0;  // addresses that name the edges
   release_edge(&start);
+  const AcquireAtEnd after_all{&end};
   ctx.arena().arena().execute([&] {
     // Isolated: a thread that waits for the chunks of an inner call takes no chunk of an outer one,
     // so what fn holds (a lock, scratch, the stack) cannot be entered twice.
@@ -35,12 +50,11 @@ void parallel_for(const ExecContext& ctx, int64_t n, int64_t grain,
       tbb::parallel_for(tbb::blocked_range<int64_t>(0, chunks),
                         [&](const tbb::blocked_range<int64_t>& range) {
                           acquire_edge(&start);
+                          const ReleaseAtEnd after_chunks{&end};
                           run_chunks(range.begin(), range.end());
-                          release_edge(&end);
                         });
     });
   });
-  acquire_edge(&end);
 }
 
 }  // namespace mezzotint
