@@ -23,6 +23,7 @@ int64_t element_bytes(Element element) {
       return 2;
     case Element::kInt8:
     case Element::kE4M3:
+    case Element::kE5M2:
       return 1;
     case Element::kInt4:
     case Element::kE2M1:
@@ -43,6 +44,8 @@ DType element_dtype(Element element) {
       return DType::kI8;
     case Element::kE4M3:
       return DType::kF8E4M3;
+    case Element::kE5M2:
+      return DType::kF8E5M2;
     case Element::kInt4:
     case Element::kE2M1:
       return DType::kU8;

@@ -57,4 +57,23 @@ MZ_HD float int8_output(int64_t acc, float w_scale, float x_scale, float bias) {
 }
 static_assert(int8_output(127 * 127, 0.5f, 0.25f, 1.0f) == 2017.125f);
 
+// --- activations with a scale of the file (docs/numerics.md, static W8A8) ------------------------
+
+// q = clamp(rne(x / s + o), -128, 127), the offset added BEFORE the rounding: with an odd offset a
+// tie goes to the code that is even after the addition. NaN has the code 0.
+MZ_HD int8_t int8_static_code(float x, float scale, float zero_point) {
+  const float t = x / scale + zero_point;
+  if (is_nan(t)) return 0;
+  return static_cast<int8_t>(clamp(round_half_even(t), -kInt8Max - 1.0f, kInt8Max));
+}
+static_assert(int8_static_code(0.1f, 0.1f, -5.0f) == -4);
+static_assert(int8_static_code(2.5f, 1.0f, 1.0f) == 4);  // rne(3.5); rne(2.5) + 1 would be 3
+static_assert(int8_static_code(-200.0f, 1.0f, 0.0f) == -128);
+
+// y = (acc + bias) * deq_scale: the bias is an integer of units of deq_scale, added to the sum.
+MZ_HD float int8_static_output(int64_t acc_plus_bias, float deq_scale) {
+  return static_cast<float>(acc_plus_bias) * deq_scale;
+}
+static_assert(int8_static_output(-72 + 590, 0.001f) == 0.518f);
+
 }  // namespace mezzotint

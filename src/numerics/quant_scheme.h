@@ -11,7 +11,7 @@ enum class FloatType : uint8_t { kF32, kBF16, kF16 };
 
 constexpr int64_t float_size(FloatType t) { return t == FloatType::kF32 ? 4 : 2; }
 
-enum class Element : uint8_t { kF32, kBF16, kF16, kInt8, kInt4, kE4M3, kE2M1 };
+enum class Element : uint8_t { kF32, kBF16, kF16, kInt8, kInt4, kE4M3, kE2M1, kE5M2 };
 
 // Over what one scale is shared. w:[n,k] per channel = per row of w; x:[m,k] per token = per row.
 enum class Granularity : uint8_t { kNone, kPerTensor, kPerChannel, kPerToken, kPerGroup };
