@@ -1,0 +1,93 @@
+"""Writes testdata/oracle: layers with inputs and outputs, and weights with their quantized form.
+
+make_goldens.py           writes the files
+make_goldens.py --check   compares with the files, byte for byte, and writes nothing
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+
+from layer_cases import CASES, layer_tensors
+from layer_oracle import linear
+from random_tensors import Random, float_tensor, input_rows, rounded_to_bf16
+from safetensors_bytes import Tensor, dump
+
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "testdata" / "oracle"
+
+
+def inputs_of(case):
+    x = input_rows(Random("x " + case.name), case.m, case.k)
+    if case.zero_row:
+        x[-1] = 0
+    return {"": x, "_bf16": rounded_to_bf16(x)}
+
+
+def output_tensors(output, ending):
+    named = {"y": output.y, "bound": output.bound, "bound_lowrank": output.bound_lowrank}
+    tensors = {
+        name + ending: Tensor("F64", array) for name, array in named.items() if array is not None
+    }
+    x = output.x
+    if x.codes is not None:
+        tensors["x_codes" + ending] = Tensor("U8" if x.codes.dtype == np.uint8 else "I8", x.codes)
+    if x.scale is not None:
+        tensors["x_scale" + ending] = Tensor("U8" if x.scale.dtype == np.uint8 else "F32", x.scale)
+    if x.dual is not None:
+        tensors["x_dual" + ending] = Tensor("F32", x.dual)
+    return tensors
+
+
+def layer_file(case):
+    tensors = layer_tensors(case)
+    content = dict(tensors)
+    for ending, x in inputs_of(case).items():
+        content["x" + ending] = float_tensor(x, "BF16" if ending else "F32")
+        output = linear(tensors, case.algorithm, case.mode, case.step, case.n, x)
+        assert np.isfinite(output.y).all(), case.name
+        content.update(output_tensors(output, ending))
+    metadata = {
+        "algorithm": case.algorithm,
+        "case": case.name,
+        "activation": case.mode,
+        "step": "" if case.step is None else str(case.step),
+        "n": str(case.n),
+        "k": str(case.k),
+    }
+    return dump(content, metadata)
+
+
+def all_files():
+    """Path below FOLDER -> bytes."""
+    files = {f"layers/{case.name}.safetensors": layer_file(case) for case in CASES}
+    assert len(files) == len(CASES)
+    return files
+
+
+def check(files):
+    found = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*.safetensors")}
+    wrong = sorted(found ^ set(files))
+    wrong += [
+        name for name in sorted(found & set(files)) if (FOLDER / name).read_bytes() != files[name]
+    ]
+    return wrong
+
+
+def main():
+    files = all_files()
+    if "--check" in sys.argv[1:]:
+        wrong = check(files)
+        print(f"{len(files)} files, {len(wrong)} differ", *wrong, sep="\n  ")
+        return 1 if wrong else 0
+    for path in FOLDER.rglob("*.safetensors"):
+        path.unlink()
+    for name, content in files.items():
+        (FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
+        (FOLDER / name).write_bytes(content)
+    print(f"{len(files)} files, {sum(map(len, files.values()))} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

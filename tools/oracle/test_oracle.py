@@ -1,0 +1,156 @@
+"""The oracle against number formats and products that nobody here wrote, and its committed files."""
+
+import ml_dtypes
+import numpy as np
+import torch
+from safetensors import safe_open
+
+import layer_oracle
+import make_goldens
+from layer_cases import CASES, layer_tensors
+from number_formats import (
+    E2M1,
+    E4M3,
+    Ties,
+    int4_of_nibble,
+    pack_nibbles,
+    round_bf16,
+    unpack_nibbles,
+)
+from safetensors_bytes import parse
+
+
+def all_bf16():
+    values = (np.arange(65536, dtype=np.uint32) << 16).view(np.float32)
+    return values[np.isfinite(values)]
+
+
+def test_e4m3_agrees_with_ml_dtypes_and_torch_for_all_codes_and_bf16_values():
+    codes = np.array([c for c in range(256) if c & 0x7F != 0x7F], dtype=np.uint8)
+    theirs = codes.view(ml_dtypes.float8_e4m3fn).astype(np.float64)
+    assert np.array_equal(E4M3.decode(codes), theirs)
+    values = all_bf16()
+    clamped = np.clip(values, -448, 448)
+    mine = E4M3.encode(values, Ties.EVEN)
+    assert np.array_equal(mine, clamped.astype(ml_dtypes.float8_e4m3fn).view(np.uint8))
+    in_torch = torch.from_numpy(clamped).to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+    assert np.array_equal(mine, in_torch)
+
+
+def test_e2m1_agrees_with_ml_dtypes_for_all_codes_and_bf16_values():
+    codes = np.arange(16, dtype=np.uint8)
+    theirs = codes.view(ml_dtypes.float4_e2m1fn).astype(np.float64)
+    assert np.array_equal(E2M1.decode(codes), theirs)
+    values = all_bf16()
+    theirs = np.clip(values, -6, 6).astype(ml_dtypes.float4_e2m1fn).view(np.uint8)
+    assert np.array_equal(E2M1.encode(values, Ties.EVEN), theirs)
+
+
+def test_ties():
+    ties = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5])
+    assert E2M1.decode(E2M1.encode(ties, Ties.EVEN)).tolist() == [0, 1, 1, 2, 2, 4, 4]
+    assert E2M1.decode(E2M1.encode(ties, Ties.AWAY)).tolist() == [0.5, 1, 1.5, 2, 3, 4, 6]
+    assert E4M3.decode(E4M3.encode(np.array([17.0, 19, -1.0625]), Ties.EVEN)).tolist() == [
+        16, 20, -1,
+    ]  # fmt: skip
+    assert E4M3.decode(E4M3.encode(np.array([17.0, 19, -1.0625]), Ties.AWAY)).tolist() == [
+        18, 20, -1.125,
+    ]  # fmt: skip
+
+
+def test_bf16_agrees_with_torch():
+    values = np.random.RandomState(1).randint(0, 1 << 32, 100000, dtype=np.uint32).view(np.float32)
+    values = values[np.isfinite(values) & (np.abs(values) < 3e38)]
+    theirs = torch.from_numpy(values).to(torch.bfloat16).to(torch.float32).numpy()
+    assert np.array_equal(round_bf16(values), theirs)
+
+
+def test_nibbles():
+    row = np.arange(-8, 0)[None, :]
+    assert pack_nibbles(row, 1).tobytes().hex() == "98badcfe"
+    both = np.stack([np.arange(-8, 0), np.arange(8)])
+    assert pack_nibbles(both, 0).tobytes().hex() == "08192a3b4c5d6e7f"
+    for axis in (0, 1):
+        packed = pack_nibbles(both, axis)
+        assert np.array_equal(int4_of_nibble(unpack_nibbles(packed, axis)), both)
+
+
+def test_worked_numbers_of_the_format():
+    x = np.array([[1, -3, 0.5, 4]], dtype=np.float32)
+    codes = layer_oracle.per_token(x, 127).codes
+    assert codes.tolist() == [[32, -95, 16, 127]]
+    row = np.array([[0, 8, 64, 512] + [0] * 28], dtype=np.float32)
+    codes, byte = layer_oracle.microscaled(row, E4M3)
+    assert byte.tolist() == [[128]] and E4M3.decode(codes)[0, :4].tolist() == [0, 4, 32, 256]
+    dual = layer_oracle.dual_activation(np.full((1, 512), 8, dtype=np.float32))
+    assert dual.dual[0, 0] == np.float32(8 / 6) and set(dual.scale[0]) == {127}
+    assert set(dual.codes[0]) == {7}
+
+
+def test_dequantized_weights_agree_with_float64_matmul():
+    for case in CASES:
+        if case.mode == "static" or case.rank:
+            continue
+        tensors = layer_tensors(case)
+        x = make_goldens.inputs_of(case)[""]
+        output = layer_oracle.linear(tensors, case.algorithm, case.mode, None, case.n, x)
+        layer = layer_oracle.Layer(tensors)
+        if case.algorithm in layer_oracle.MX:
+            w = layer_oracle.mx_weight(layer, case.algorithm, case.k)
+        else:
+            w = layer_oracle.int_weight(layer, case.algorithm, case.n, case.k)
+        y = output.x.values @ w.T + layer.bias(case.n)
+        assert np.abs(y - output.y).max() <= 1e-12 * output.bound.max(), case.name
+
+
+def test_quantized_inputs_are_near_the_inputs():
+    """A quantizer that is too good or too bad is another one."""
+    worst = {"int8": 0.03, "int4": 0.35, "mxfp8": 0.07, "mxfp4": 0.35}
+    for case in CASES:
+        if case.mode != "dynamic":
+            continue
+        tensors = layer_tensors(case)
+        x = make_goldens.inputs_of(case)[""][:1]
+        output = layer_oracle.linear(tensors, case.algorithm, case.mode, None, case.n, x)
+        smooth = layer_oracle.Layer(tensors).outer("div.mul_scale")
+        if smooth is not None:
+            x = x * layer_oracle.floats(smooth)
+        error = np.linalg.norm(output.x.values - x) / np.linalg.norm(x)
+        kind = (
+            ("mxfp8" if case.algorithm == "W8A8_MXFP8" else "mxfp4")
+            if case.algorithm in layer_oracle.MX
+            else ("int4" if case.algorithm == "W4A4_DYNAMIC" else "int8")
+        )
+        assert worst[kind] / 10 < error < worst[kind], (case.name, error)
+
+
+def test_every_label_has_a_case():
+    labels = {case.algorithm for case in CASES}
+    assert labels == {
+        "W8A16", "W4A16", "W4A16_AWQ", "W4A8_AWQ", "W8A16_GPTQ", "W4A16_GPTQ", "W8A8",
+        "W8A8_TIMESTEP", "W8A8_DYNAMIC", "W8A8_PER_CHANNEL", "W8A8_PER_TENSOR",
+        "W8A8_PER_CHANNEL_PER_TOKEN", "W8A8_PER_CHANNEL_PER_TENSOR", "W8A8_PER_TENSOR_PER_TOKEN",
+        "W8A8_MXFP8", "W4A4_DYNAMIC", "W4A4_MXFP4", "W4A4_MXFP4_DUALSCALE", "W4A4_MXFP4_SVD",
+    }  # fmt: skip
+
+
+def test_committed_files_are_what_the_oracle_writes():
+    assert make_goldens.check(make_goldens.all_files()) == []
+
+
+def test_the_safetensors_library_reads_the_same():
+    paths = sorted(make_goldens.FOLDER.rglob("*.safetensors"))
+    assert paths
+    for path in paths:
+        mine, metadata = parse(path.read_bytes())
+        with safe_open(path, "pt") as file:
+            assert file.metadata() == metadata
+            assert set(file.keys()) == set(mine)
+            for name, tensor in mine.items():
+                theirs = file.get_tensor(name).contiguous()
+                assert list(theirs.shape) == list(tensor.array.shape)
+                assert theirs.view(torch.uint8).numpy().tobytes() == tensor.array.tobytes()
+
+
+def test_files_stay_small():
+    assert sum(p.stat().st_size for p in make_goldens.FOLDER.rglob("*.safetensors")) <= 300_000
