@@ -9,7 +9,6 @@ import dataclasses
 import math
 
 import numpy as np
-
 from number_formats import (
     E2M1,
     E4M3,

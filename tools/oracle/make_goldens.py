@@ -8,11 +8,11 @@ import pathlib
 import sys
 
 import numpy as np
-
 from layer_cases import CASES, layer_tensors
 from layer_oracle import linear
 from random_tensors import Random, float_tensor, input_rows, rounded_to_bf16
 from safetensors_bytes import Tensor, dump
+from weight_cases import WEIGHT_CASES, weights
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "testdata" / "oracle"
 
@@ -58,10 +58,17 @@ def layer_file(case):
     return dump(content, metadata)
 
 
+def weight_file(case):
+    w = weights(case)
+    tensors = {"w": Tensor("F32", w)} | case.quantize(w)
+    return dump(tensors, {"algorithm": case.algorithm, "case": case.name, "rule": case.rule})
+
+
 def all_files():
     """Path below FOLDER -> bytes."""
     files = {f"layers/{case.name}.safetensors": layer_file(case) for case in CASES}
-    assert len(files) == len(CASES)
+    files |= {f"weights/{case.name}.safetensors": weight_file(case) for case in WEIGHT_CASES}
+    assert len(files) == len(CASES) + len(WEIGHT_CASES)
     return files
 
 

@@ -1,23 +1,25 @@
 """The oracle against number formats and products that nobody here wrote, and its committed files."""
 
-import ml_dtypes
-import numpy as np
-import torch
-from safetensors import safe_open
-
 import layer_oracle
 import make_goldens
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
 from layer_cases import CASES, layer_tensors
 from number_formats import (
     E2M1,
     E4M3,
     Ties,
+    e8m0_value,
     int4_of_nibble,
     pack_nibbles,
     round_bf16,
     unpack_nibbles,
 )
+from safetensors import safe_open
 from safetensors_bytes import parse
+from weight_rules import dual_upstream, int_upstream, mx_export, mxfp4_upstream, mxfp8_upstream
 
 
 def all_bf16():
@@ -154,3 +156,62 @@ def test_the_safetensors_library_reads_the_same():
 
 def test_files_stay_small():
     assert sum(p.stat().st_size for p in make_goldens.FOLDER.rglob("*.safetensors")) <= 300_000
+
+
+def read(name):
+    return parse((make_goldens.FOLDER / name).read_bytes())[0]
+
+
+def test_exported_int_weights_are_within_half_a_step():
+    """Half a step, and what rounding s to bf16 takes from the largest."""
+    for name, largest in (("int8", 127), ("int4_channel", 7)):
+        file = read(f"weights/{name}.safetensors")
+        w, scale = file["w"].array, file["weight_scale"].array
+        codes = file["weight"].array
+        if largest == 7:
+            codes = int4_of_nibble(unpack_nibbles(codes, 1))
+        assert np.abs(codes).max() == largest
+        assert np.array_equal(round_bf16(scale), scale)
+        error = np.abs(codes * scale.astype(np.float64) - w)
+        assert (error <= scale * (0.5 + 2.0**-8 * largest)).all()
+
+
+def block_errors(w, codes, byte, fmt):
+    values = fmt.decode(codes) * layer_oracle.per_block(e8m0_value(byte), 32, w.shape[1])
+    return (layer_oracle.blocks_of(values - w, 32) ** 2).sum(axis=2)
+
+
+@pytest.mark.parametrize("fmt", [E4M3, E2M1])
+def test_exported_mx_scales_are_the_best_of_all(fmt):
+    """No byte at all beats the three candidates on these weights, and floor alone is beaten."""
+    w = read("weights/mxfp4.safetensors")["w"].array[:3].astype(np.float64)
+    codes, byte = mx_export(w.astype(np.float32), fmt)
+    mine = block_errors(w, codes, byte, fmt)
+    for shift in range(-6, 7):
+        other = (byte.astype(int) + shift).astype(np.uint8)
+        scaled = w / layer_oracle.per_block(e8m0_value(other), 32, w.shape[1])
+        assert (
+            mine <= block_errors(w, fmt.encode(scaled, Ties.EVEN), other, fmt) * (1 + 1e-12)
+        ).all()
+    floor_codes, floor_byte = layer_oracle.microscaled(w.astype(np.float32), fmt)
+    assert mine.sum() < block_errors(w, floor_codes, floor_byte, fmt).sum()
+
+
+def test_worked_numbers_of_upstream_s_exporter():
+    w = np.zeros((1, 64), dtype=np.float32)
+    w[0, :4], w[0, 32] = [1, -0.3, 0.001, 1.74609375], -3
+    codes, byte = mxfp8_upstream(w, E4M3)
+    assert byte.tolist() == [[119, 120]]
+    assert codes[0, :4].tobytes().hex() == "78ea287e" and codes[0, 32] == 0xFC
+    for amax, expected in ((0.875, 125), (1.75, 126), (3.5, 127), (6, 127), (7, 128), (12, 128)):
+        _, byte = mxfp4_upstream(np.full((1, 32), amax, dtype=np.float32))
+        assert byte[0, 0] == expected
+    assert mxfp4_upstream(np.zeros((1, 32), dtype=np.float32))[1][0, 0] == 105
+    row = np.zeros((1, 512), dtype=np.float32)
+    row[0, 0], row[0, 1], row[0, 32] = 12, -6, 1
+    codes, byte, dual = dual_upstream(row)
+    assert dual[0, 0] == 2 and byte[0].tolist() == [127, 124] + [105] * 14
+    assert pack_nibbles(codes, 1)[0, [0, 16]].tolist() == [0xD7, 0x06]
+    for low, high, scale, offset in ((-1, 2, 0.01176471, -43), (0.5, 3, 0.01176471, -128)):
+        _, s, o = int_upstream(np.array([[low, high]], dtype=np.float32), 8, False, 0)
+        assert abs(s[0, 0] - scale) < 1e-8 and o[0, 0] == offset
