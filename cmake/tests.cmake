@@ -34,6 +34,14 @@ foreach(layer IN LISTS MZ_LAYERS)
   endif()
 endforeach()
 
+# An oracle of the number formats, of its headers only. Without it cuda_oracle_test.cc skips; what
+# testdata/numerics holds is tested everywhere.
+find_path(MZ_CUDA_INCLUDE_DIR cuda_fp4.h PATHS $ENV{CUDA_HOME}/include /usr/local/cuda/include)
+mark_as_advanced(MZ_CUDA_INCLUDE_DIR)
+if(MZ_CUDA_INCLUDE_DIR)
+  target_include_directories(numerics_test SYSTEM PRIVATE ${MZ_CUDA_INCLUDE_DIR})
+endif()
+
 file(GLOB_RECURSE mz_cli_tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/cli/*_test.cc)
 if(TARGET mezzotint_cli AND mz_cli_tests)
   mz_add_test_program(cli mezzotint_cli_core ${mz_cli_tests})

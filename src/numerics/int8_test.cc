@@ -112,5 +112,58 @@ TEST(Int8Output, RoundsAfterEachFactorInOrder) {
   EXPECT_TRUE(order_matters);
 }
 
+// Every bf16, every offset: the sum is rounded, not x / s.
+TEST(Int8StaticCode, AgreesWithTheFormulaInTheCLibrary) {
+  int clamped = 0;
+  for (uint32_t upper = 0; upper < 0x10000; ++upper) {
+    const float x = bf16_to_float(static_cast<uint16_t>(upper));
+    if (std::isnan(x)) continue;
+    for (int offset = -128; offset < 128; ++offset) {
+      const auto zero_point = static_cast<float>(offset);
+      const float rounded = std::nearbyint(x / 0.037f + zero_point);
+      const float expected = std::fmin(std::fmax(rounded, -128.0f), 127.0f);
+      if (expected != rounded) ++clamped;
+      ASSERT_EQ(static_cast<float>(int8_static_code(x, 0.037f, zero_point)), expected) << x;
+    }
+  }
+  EXPECT_GT(clamped, 0);
+}
+
+TEST(Int8StaticCode, TiesGoToTheCodeThatIsEvenWithTheOffset) {
+  for (int offset = -9; offset <= 9; ++offset) {
+    for (int i = -50; i < 50; ++i) {
+      const float tie = static_cast<float>(i) + 0.5f;
+      const int low = i + offset;
+      EXPECT_EQ(int8_static_code(tie * 0.25f, 0.25f, static_cast<float>(offset)),
+                low % 2 == 0 ? low : low + 1)
+          << tie << " " << offset;
+    }
+  }
+}
+
+TEST(Int8StaticCode, WithoutAMeaningIsZero) {
+  EXPECT_EQ(int8_static_code(kQuietNaN, 1.0f, 3.0f), 0);
+  EXPECT_EQ(int8_static_code(1.0f, kQuietNaN, 3.0f), 0);
+  EXPECT_EQ(int8_static_code(kInfinity, kInfinity, 3.0f), 0);
+  EXPECT_EQ(int8_static_code(kInfinity, 1.0f, 3.0f), 127);
+  EXPECT_EQ(int8_static_code(-kInfinity, 1.0f, 3.0f), -128);
+}
+
+// Three channels of k = 8 with x = .1, s = .1, o = -5, so that every code is -4.
+TEST(Int8StaticOutput, WorkedLayer) {
+  constexpr int8_t kWeights[3][8] = {
+      {1, -2, 3, 4, 5, 6, -7, 8}, {0, 0, 0, 0, 0, 0, 0, 1}, {-128, 127, 1, 1, 1, 1, 1, 1}};
+  constexpr int32_t kBias[] = {590, -120, 25};
+  constexpr float kDeqScale[] = {0.001f, 0.002f, 0.003f};
+  constexpr float kExpected[] = {0.518f, -0.248f, 0.015f};
+  const int8_t code = int8_static_code(0.1f, 0.1f, -5.0f);
+  ASSERT_EQ(code, -4);
+  for (int n = 0; n < 3; ++n) {
+    int64_t acc = kBias[n];
+    for (const int8_t weight : kWeights[n]) acc += int64_t{weight} * code;
+    EXPECT_FLOAT_EQ(int8_static_output(acc, kDeqScale[n]), kExpected[n]);
+  }
+}
+
 }  // namespace
 }  // namespace mezzotint

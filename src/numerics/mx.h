@@ -79,8 +79,8 @@ inline constexpr int kExporterMaxByte = 125 + kE8M0Bias;
 inline constexpr float kExporterCeilX = 7.25f;
 
 // The exponent plus 127, not yet clamped, of a finite amax. log2 is read from the bits, never
-// computed in float: the exporter's float log2 reaches the integer above from a few ulp below it,
-// where no bf16 weight lies.
+// computed in float: the exporter's float log2 is the integer already within 44 floats of a power
+// of two, where the only bf16 is amax = 16 c of kCeilX.
 MZ_HD int mx_scale_exponent(float amax, Element element, MxScaleRule rule, float ceil_x_constant) {
   const int emax = element_emax(element);
   switch (rule) {
