@@ -3,10 +3,13 @@
 //   Attention a("transformer_blocks.0.attn", {.heads = 24, .head_dim = 128});
 //   a.run(q, k, v, out, {.scale = 1 / std::sqrt(128.f)}, ctx);
 //
-// Never allocates an S x S matrix. run() is const and may be called from several threads.
+// A slot is float until quantize() (quantize.h) gives it a state: FP8_DYNAMIC then rotates q and k
+// and works on e4m3 blocks of q, k and v (docs/numerics.md). Never allocates an S x S matrix. run()
+// is const and may be called from several threads, but not while the state is set.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,6 +19,8 @@
 #include "mezzotint/tensor.h"
 
 namespace mezzotint {
+
+struct AttentionState;  // algorithm and rotations (src/nn/attention_state.h)
 
 // A strided view of [batch, seq, heads, dim]; dim has stride 1. Both BSHD and BHSD fit.
 struct HeadsView {
@@ -48,7 +53,12 @@ class MZ_API Attention {
 
   const std::string& name() const noexcept { return name_; }
   const AttentionShape& shape() const noexcept { return shape_; }
-  std::string_view algorithm() const noexcept { return "FLOAT"; }
+  std::string_view algorithm() const noexcept;  // "FLOAT" or "FP8_DYNAMIC"
+  int64_t resident_bytes() const noexcept;      // of the rotations; 0 when float
+  const std::shared_ptr<const AttentionState>& state() const noexcept { return state_; }
+  // Null makes the slot float. Throws Error naming the layer when head_dim differs or is not
+  // served.
+  void set_state(std::shared_ptr<const AttentionState> state);
 
   // Throws Error(kUsage) on a mismatch of shapes, dtypes or kv_length, naming the layer.
   void run(const HeadsView& q, const HeadsView& k, const HeadsView& v, const HeadsView& out,
@@ -57,6 +67,7 @@ class MZ_API Attention {
  private:
   std::string name_;
   AttentionShape shape_;
+  std::shared_ptr<const AttentionState> state_;
 };
 
 }  // namespace mezzotint

@@ -9,79 +9,21 @@
 #include <string>
 #include <vector>
 
-#include "kernels/test_data.h"
+#include "kernels/attention_data.h"
 
 namespace mezzotint {
 namespace {
 
-using testing_data::as_type;
-
-enum class Order { kBSHD, kBHSD };
-
-struct Heads {
-  std::vector<std::byte> bytes;
-  HeadsView view;
-  float at(int64_t b, int64_t s, int64_t h, int64_t d) const {
-    const FloatType type = view.dtype == DType::kBF16 ? FloatType::kBF16 : FloatType::kF32;
-    return load_float(bytes.data(), type,
-                      b * view.batch_stride + s * view.seq_stride + h * view.head_stride + d);
-  }
-};
-
-// With columns between the heads that belong to nobody, as in a fused projection.
-constexpr int64_t kGap = 4;
-
-Heads make_heads(int64_t batch, int64_t seq, int64_t heads, int64_t dim, DType dtype, Order order,
-                 uint32_t seed, float magnitude) {
-  const int64_t padded = dim + kGap;
-  std::mt19937 rng(seed);
-  std::normal_distribution<float> normal(0.0f, magnitude);
-  std::vector<float> values(static_cast<size_t>(batch * seq * heads * padded));
-  for (float& v : values) v = normal(rng);
-  Heads h;
-  h.bytes = as_type(values, dtype == DType::kBF16 ? FloatType::kBF16 : FloatType::kF32);
-  h.view = {.data = nullptr,
-            .dtype = dtype,
-            .batch = batch,
-            .seq = seq,
-            .heads = heads,
-            .dim = dim,
-            .batch_stride = seq * heads * padded,
-            .seq_stride = order == Order::kBSHD ? heads * padded : padded,
-            .head_stride = order == Order::kBSHD ? padded : seq * padded};
-  return h;
-}
-
-struct Problem {
-  Heads q, k, v;
-  float scale;
-  std::vector<int64_t> kv_length;
-  int64_t keys_of(int64_t batch) const {
-    return kv_length.empty() ? k.view.seq : kv_length[static_cast<size_t>(batch)];
-  }
-};
-
-struct Shape4 {
-  int64_t batch, q_seq, k_seq, heads, kv_heads, dim;
-};
-
-Problem make_problem(const Shape4& s, DType dtype, Order order) {
-  return {make_heads(s.batch, s.q_seq, s.heads, s.dim, dtype, order, 1, 1.0f),
-          make_heads(s.batch, s.k_seq, s.kv_heads, s.dim, dtype, order, 2, 1.0f),
-          make_heads(s.batch, s.k_seq, s.kv_heads, s.dim, dtype, order, 3, 1.0f),
-          1.0f / std::sqrt(static_cast<float>(s.dim)),
-          {}};
-}
+using testing_data::Heads;
+using testing_data::kGap;
+using testing_data::make_attention;
+using testing_data::Order;
+using Problem = testing_data::AttentionProblem;
 
 Heads run(Problem p, int threads = 1, Isa isa = active_isa()) {
   Heads out = p.q;
-  const auto view = [](Heads& h) {
-    HeadsView v = h.view;
-    v.data = h.bytes.data();
-    return v;
-  };
-  run_float_attention(view(p.q), view(p.k), view(p.v), view(out), {p.scale, p.kv_length}, isa,
-                      ExecContext({.threads = threads}));
+  run_float_attention(p.q.with_data(), p.k.with_data(), p.v.with_data(), out.with_data(),
+                      {p.scale, p.kv_length}, isa, ExecContext({.threads = threads}));
   return out;
 }
 
@@ -94,7 +36,7 @@ struct Expected {
 Expected expect_row(const Problem& p, int64_t b, int64_t s, int64_t h) {
   constexpr double kEps = 0x1p-24;
   const int64_t keys = p.keys_of(b), dim = p.q.view.dim;
-  const int64_t kv_head = h / (p.q.view.heads / p.k.view.heads);
+  const int64_t kv_head = p.kv_head(h);
   Expected e{std::vector<double>(static_cast<size_t>(dim)), 0};
   if (keys == 0) return e;
   std::vector<double> score(static_cast<size_t>(keys));
@@ -149,18 +91,18 @@ std::optional<std::string> difference(const Problem& p, const Heads& out) {
 }
 
 // Around the query tile of 128 and the key tile of 256.
-constexpr Shape4 kShapes[] = {
+constexpr testing_data::AttentionSize kShapes[] = {
     {1, 1, 1, 1, 1, 64},    {1, 63, 255, 1, 1, 64}, {1, 64, 256, 2, 1, 72}, {1, 65, 257, 1, 1, 128},
     {2, 80, 80, 2, 2, 128}, {1, 3, 1000, 4, 2, 33}, {3, 129, 513, 2, 2, 1}, {1, 300, 700, 1, 1, 16},
 };
 
 TEST(FloatAttention, AgreesWithDoubleOnEveryTailTypeAndOrder) {
-  for (const Shape4& shape : kShapes) {
+  for (const testing_data::AttentionSize& shape : kShapes) {
     for (DType dtype : {DType::kF32, DType::kBF16}) {
       for (Order order : {Order::kBSHD, Order::kBHSD}) {
         SCOPED_TRACE(testing::Message() << shape.q_seq << "x" << shape.k_seq << " dim " << shape.dim
                                         << " " << dtype_name(dtype));
-        const Problem p = make_problem(shape, dtype, order);
+        const Problem p = make_attention(shape, dtype, order);
         EXPECT_EQ(difference(p, run(p)), std::nullopt);
       }
     }
@@ -168,7 +110,7 @@ TEST(FloatAttention, AgreesWithDoubleOnEveryTailTypeAndOrder) {
 }
 
 TEST(FloatAttention, ComparisonSeesOneChangedValue) {
-  const Problem p = make_problem({1, 5, 300, 2, 1, 32}, DType::kF32, Order::kBSHD);
+  const Problem p = make_attention({1, 5, 300, 2, 1, 32}, DType::kF32, Order::kBSHD);
   Problem changed = p;
   auto* v = reinterpret_cast<float*>(changed.v.bytes.data());
   v[299 * changed.v.view.seq_stride] += 1.0f;
@@ -176,7 +118,7 @@ TEST(FloatAttention, ComparisonSeesOneChangedValue) {
 }
 
 TEST(FloatAttention, WritesOnlyTheOutputColumns) {
-  const Problem p = make_problem({1, 4, 9, 2, 2, 8}, DType::kF32, Order::kBSHD);
+  const Problem p = make_attention({1, 4, 9, 2, 2, 8}, DType::kF32, Order::kBSHD);
   const Heads out = run(p);
   const auto* before = reinterpret_cast<const float*>(p.q.bytes.data());
   const auto* after = reinterpret_cast<const float*>(out.bytes.data());
@@ -188,7 +130,7 @@ TEST(FloatAttention, WritesOnlyTheOutputColumns) {
 }
 
 TEST(FloatAttention, KvLengthLimitsTheKeysOfEachBatch) {
-  Problem p = make_problem({4, 70, 300, 2, 1, 24}, DType::kF32, Order::kBSHD);
+  Problem p = make_attention({4, 70, 300, 2, 1, 24}, DType::kF32, Order::kBSHD);
   p.kv_length = {300, 0, 1, 257};
   const Heads out = run(p);
   EXPECT_EQ(difference(p, out), std::nullopt);
@@ -201,7 +143,7 @@ TEST(FloatAttention, KvLengthLimitsTheKeysOfEachBatch) {
 }
 
 TEST(FloatAttention, KeysBehindKvLengthAreNeverRead) {
-  Problem p = make_problem({1, 6, 20, 1, 1, 8}, DType::kF32, Order::kBSHD);
+  Problem p = make_attention({1, 6, 20, 1, 1, 8}, DType::kF32, Order::kBSHD);
   p.kv_length = {13};
   const Heads clean = run(p);
   for (Heads* heads : {&p.k, &p.v}) {
@@ -212,7 +154,7 @@ TEST(FloatAttention, KeysBehindKvLengthAreNeverRead) {
 }
 
 TEST(FloatAttention, LargeScoresNeitherOverflowNorVanish) {
-  Problem p = make_problem({1, 8, 600, 1, 1, 64}, DType::kF32, Order::kBSHD);
+  Problem p = make_attention({1, 8, 600, 1, 1, 64}, DType::kF32, Order::kBSHD);
   p.scale = 100.0f;  // scores of several thousand: one key dominates
   const Heads out = run(p);
   for (int64_t s = 0; s < 8; ++s) {
@@ -230,13 +172,13 @@ TEST(FloatAttention, LargeScoresNeitherOverflowNorVanish) {
 }
 
 TEST(FloatAttention, EqualKeysGiveTheMeanOfTheValues) {
-  Problem p = make_problem({1, 2, 512, 1, 1, 16}, DType::kF32, Order::kBSHD);
+  Problem p = make_attention({1, 2, 512, 1, 1, 16}, DType::kF32, Order::kBSHD);
   std::fill(p.k.bytes.begin(), p.k.bytes.end(), std::byte{0});
   EXPECT_EQ(difference(p, run(p)), std::nullopt);
 }
 
 TEST(FloatAttention, ANaNInAQueryReachesItsRowOnly) {
-  Problem p = make_problem({1, 4, 300, 1, 1, 16}, DType::kF32, Order::kBSHD);
+  Problem p = make_attention({1, 4, 300, 1, 1, 16}, DType::kF32, Order::kBSHD);
   reinterpret_cast<float*>(p.q.bytes.data())[p.q.view.seq_stride] = NAN;
   const Heads out = run(p);
   EXPECT_TRUE(std::isnan(out.at(0, 1, 0, 3)));
@@ -244,14 +186,14 @@ TEST(FloatAttention, ANaNInAQueryReachesItsRowOnly) {
 }
 
 TEST(FloatAttention, GivesTheSameBitsForAnyNumberOfThreads) {
-  const Problem p = make_problem({2, 150, 300, 4, 2, 64}, DType::kF32, Order::kBSHD);
+  const Problem p = make_attention({2, 150, 300, 4, 2, 64}, DType::kF32, Order::kBSHD);
   const Heads one = run(p, 1);
   EXPECT_EQ(run(p, 2).bytes, one.bytes);
   EXPECT_EQ(run(p, 7).bytes, one.bytes);
 }
 
 TEST(FloatAttention, GivesTheSameBitsForEveryTableOfFloatOps) {
-  const Problem p = make_problem({1, 70, 300, 1, 1, 64}, DType::kBF16, Order::kBHSD);
+  const Problem p = make_attention({1, 70, 300, 1, 1, 64}, DType::kBF16, Order::kBHSD);
   const Heads portable = run(p, 1, Isa::kPortable);
   for (Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
     if (isa > active_isa()) continue;

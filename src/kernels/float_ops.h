@@ -38,11 +38,18 @@ struct FloatOps {
   void (*scale_bias)(const float* acc, const float* scale, const float* bias, void* y,
                      FloatType y_type, int64_t n) noexcept;
 
-  // Parts of the online softmax (attention_op.cc).
+  // Parts of the online softmax (attention_tiles.cc).
   float (*max)(const float* x, int64_t n) noexcept;  // -inf for n = 0
   // x = e^(x * scale - shift) in place; the sum of the results
   float (*exp_sum)(float* x, float scale, float shift, int64_t n) noexcept;
   void (*multiply)(float factor, float* y, int64_t n) noexcept;  // y *= factor
+
+  // Parts of FP8 attention (numerics/fp8_block.h, numerics/e4m3.h).
+  float (*amax)(const float* x, int64_t n) noexcept;  // largest |x|; NaN when there is one
+  void (*e4m3_codes)(const float* x, float scale, uint8_t* codes,
+                     int64_t n) noexcept;  // e4m3(x / scale), half to even; scale > 0
+  void (*widen_e4m3)(const uint8_t* codes, float* y, int64_t n) noexcept;
+  void (*round_e4m3)(float factor, float* x, int64_t n) noexcept;  // x = e4m3(x * factor)
 };
 
 const FloatOps& float_ops(Isa isa);  // the best table at or below isa

@@ -179,10 +179,43 @@ void multiply(float factor, float* y, int64_t n) noexcept {
   });
 }
 
+float amax_of_run(const float* x, int64_t n) noexcept {
+  Vec largest = splat(0.0f);
+  for_each_block(n, [&](int64_t i, auto part) {
+    largest = max_magnitude(largest, load_lanes(part, x + i, 0.0f));
+  });
+  return largest_lane(largest);
+}
+
+void e4m3_codes(const float* x, float scale, uint8_t* codes, int64_t n) noexcept {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store_e4m3(codes + i, load(x + i) / splat(scale));
+  if (i == n) return;
+  uint8_t rest[kLanes];
+  store_e4m3(rest, load_lanes(PartOfBlock{n - i}, x + i, 0.0f) / splat(scale));
+  __builtin_memcpy(codes + i, rest, static_cast<size_t>(n - i));
+}
+
+void widen_e4m3(const uint8_t* codes, float* y, int64_t n) noexcept {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(y + i, load_e4m3(codes + i));
+  if (i == n) return;
+  uint8_t rest[kLanes] = {};
+  __builtin_memcpy(rest, codes + i, static_cast<size_t>(n - i));
+  store_lanes(PartOfBlock{n - i}, y + i, load_e4m3(rest));
+}
+
+void round_to_e4m3(float factor, float* x, int64_t n) noexcept {
+  for_each_block(n, [&](int64_t i, auto part) {
+    store_lanes(part, x + i, round_e4m3(load_lanes(part, x + i, 0.0f) * splat(factor)));
+  });
+}
+
 }  // namespace
 
 constinit const FloatOps kFloatOps = {
-    silu,   gelu_tanh,  layer_norm_modulate, rms_norm,   rotate_pairs, add_scaled, widen,
-    narrow, widen_int8, scale_bias,          max_of_run, exp_sum,      multiply};
+    silu,    gelu_tanh,  layer_norm_modulate, rms_norm,   rotate_pairs, add_scaled,
+    widen,   narrow,     widen_int8,          scale_bias, max_of_run,   exp_sum,
+    multiply, amax_of_run, e4m3_codes,        widen_e4m3, round_to_e4m3};
 
 }  // namespace mezzotint::MZ_ISA

@@ -67,6 +67,28 @@ struct LinearTile {
 };
 using LinearFn = void (*)(const LinearTile&) noexcept;
 
+// --- FP8 attention: one block of query rows of one head against all its keys ---------------------
+
+// Rows of k and v that share a scale, and that the online softmax takes at once; rows of q that
+// share one (docs/numerics.md).
+inline constexpr int64_t kFp8KeyBlock = 256;
+inline constexpr int64_t kFp8QueryBlock = 128;
+
+struct Fp8AttentionTile {
+  const uint8_t* q = nullptr;  // [q_rows,dim] e4m3 codes with one scale; q_rows <= kFp8QueryBlock
+  const uint8_t* k = nullptr;  // [keys,dim]
+  const uint8_t* v = nullptr;  // [keys,dim]
+  float q_scale = 0.0f;
+  const float* k_scale = nullptr;  // per kFp8KeyBlock keys
+  const float* v_scale = nullptr;
+  int64_t q_rows = 0, keys = 0, dim = 0;
+  float scale = 0.0f;            // of the scores
+  float p_scale = 0.0f;          // of the softmax's numerators before they become e4m3
+  float* out = nullptr;          // [q_rows,dim]; zeros when there are no keys
+  std::byte* scratch = nullptr;  // row's scratch_bytes(dim), 64-byte aligned
+};
+using Fp8AttentionFn = void (*)(const Fp8AttentionTile&) noexcept;
+
 // Codes are padded to a multiple of 64; a further 64 keep rows off the same L1 set when the stride
 // would be a multiple of 1024 bytes (64 sets x 64 bytes, 8 ways: 14 rows would thrash).
 constexpr int64_t padded_k(int64_t k) {

@@ -22,14 +22,7 @@ float row_amax(Type type, const void* x, const float* mul, int64_t k) {
   for_each_block(k, [&](int64_t i, auto part) {
     amax = max_magnitude(amax, smoothed(part, load_as(type, part, x, i), mul, i));
   });
-  float lanes[kLanes];
-  store(lanes, amax);
-  uint32_t largest = 0;
-  for (float lane : lanes) {
-    const auto bits = std::bit_cast<uint32_t>(lane);
-    largest = bits > largest ? bits : largest;
-  }
-  return std::bit_cast<float>(largest);
+  return largest_lane(amax);
 }
 
 void zero_codes(int8_t* q, int64_t begin, int64_t end) {

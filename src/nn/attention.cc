@@ -7,7 +7,9 @@
 #include <fmt/format.h>
 
 #include "kernels/attention_op.h"
+#include "kernels/fp8_attention_op.h"
 #include "mezzotint/error.h"
+#include "nn/attention_state.h"
 
 namespace mezzotint {
 namespace {
@@ -81,6 +83,31 @@ Attention::Attention(std::string name, AttentionShape shape)
                                     shape_.kv_heads, shape_.head_dim)});
 }
 
+std::string_view Attention::algorithm() const noexcept {
+  return state_ == nullptr ? std::string_view("FLOAT") : std::string_view(state_->algorithm);
+}
+
+int64_t Attention::resident_bytes() const noexcept {
+  return state_ == nullptr ? 0 : state_->q_rot.byte_size() + state_->k_rot.byte_size();
+}
+
+void Attention::set_state(std::shared_ptr<const AttentionState> state) {
+  if (state != nullptr && state->q_rot.dim(0) != shape_.head_dim) {
+    throw Error(ErrorCode::kInput, "the rotations have another head_dim than the layer",
+                {.layer = name_,
+                 .expected = to_string({shape_.head_dim, shape_.head_dim}),
+                 .found = to_string(state->q_rot.shape())});
+  }
+  if (state != nullptr && shape_.head_dim > kFp8MaxHeadDim) {
+    throw Error(ErrorCode::kUnsupported, "FP8 attention does not serve this head_dim",
+                {.layer = name_,
+                 .expected = fmt::format("1..{}: one scale per block of rows", kFp8MaxHeadDim),
+                 .found = std::to_string(shape_.head_dim),
+                 .fix = "keep the attention float"});
+  }
+  state_ = std::move(state);
+}
+
 void Attention::run(const HeadsView& q, const HeadsView& k, const HeadsView& v,
                     const HeadsView& out, const AttentionCall& call, const ExecContext& ctx) const {
   if (shape_.heads == 0) {
@@ -100,7 +127,13 @@ void Attention::run(const HeadsView& q, const HeadsView& k, const HeadsView& v,
     bad_call(name_, "the attention scale is not finite", "a finite number",
              std::to_string(call.scale));
   }
-  run_float_attention(q, k, v, out, call, active_isa(), ctx);
+  if (state_ == nullptr) {
+    run_float_attention(q, k, v, out, call, active_isa(), ctx);
+    return;
+  }
+  run_fp8_attention(q, k, v, out, call,
+                    {state_->q_rot.data<float>(), state_->k_rot.data<float>(), state_->p_scale},
+                    choose_fp8_attention_kernel(state_->isa), ctx);
 }
 
 }  // namespace mezzotint

@@ -7,7 +7,9 @@
 #include <random>
 #include <vector>
 
+#include "nn/attention_state.h"
 #include "quant/file_fixture.h"
+#include "solve/hadamard.h"
 
 namespace mezzotint {
 namespace {
@@ -133,6 +135,91 @@ TEST(Attention, WrongCallsAreRefusedBeforeAnythingIsWritten) {
                  [](auto&, auto&, auto&, auto&, auto& call) { call.kv_length = kLong; });
   expect_refused("wrong number of kv_length entries: expected 2, got 1",
                  [](auto&, auto&, auto&, auto&, auto& call) { call.kv_length = kFew; });
+}
+
+// --- FP8_DYNAMIC ---------------------------------------------------------------------------------
+
+std::shared_ptr<const AttentionState> fp8_state(int64_t dim, float p_scale = 1.0f) {
+  const Tensor rotation = make_rotation(dim, kRotationSeed);
+  return make_fp8_attention_state(rotation, rotation, p_scale, active_isa());
+}
+
+double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0, square = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
+    square += static_cast<double>(b[i]) * b[i];
+  }
+  return std::sqrt(difference / square);
+}
+
+std::vector<float> output(const Attention& attention, const ExecContext& ctx) {
+  Operands o;
+  attention.run(o.q_view(), o.k_view(), o.v_view(), o.out_view(), {.scale = 0.5f}, ctx);
+  return o.out;
+}
+
+TEST(Attention, AStateMakesItFp8AndNoStateFloatAgain) {
+  const ExecContext ctx({.threads = 2});
+  Attention attention = grouped();
+  EXPECT_EQ(attention.algorithm(), "FLOAT");
+  EXPECT_EQ(attention.resident_bytes(), 0);
+  const std::vector<float> exact = output(attention, ctx);
+  attention.set_state(fp8_state(kDim));
+  EXPECT_EQ(attention.algorithm(), "FP8_DYNAMIC");
+  EXPECT_EQ(attention.resident_bytes(), 2 * kDim * kDim * 4);
+  const std::vector<float> fp8 = output(attention, ctx);
+  EXPECT_LT(relative_difference(fp8, exact), 0.1);
+  EXPECT_GT(relative_difference(fp8, exact), 0.005);  // it was quantized
+  attention.set_state(fp8_state(kDim, 448.0f));
+  EXPECT_NE(output(attention, ctx), fp8);
+  attention.set_state(nullptr);
+  EXPECT_EQ(output(attention, ctx), exact);
+}
+
+TEST(Attention, RotationsOfEveryFloatDtypeAreTheSame) {
+  const ExecContext ctx({.threads = 1});
+  const Tensor bf16 = make_rotation(kDim, kRotationSeed);
+  Attention attention = grouped();
+  attention.set_state(fp8_state(kDim));
+  const std::vector<float> expected = output(attention, ctx);
+  for (const DType dtype : {DType::kF32, DType::kF16}) {
+    std::vector<float> values(static_cast<size_t>(kDim * kDim));
+    widen_into(bf16, values);
+    const Tensor rotation = float_tensor(dtype, {kDim, kDim}, values);
+    attention.set_state(make_fp8_attention_state(rotation, bf16, 1.0f, active_isa()));
+    EXPECT_EQ(output(attention, ctx), expected);
+  }
+}
+
+TEST(Attention, AStateThatDoesNotFitIsRefused) {
+  Attention attention = grouped();
+  const Error other = error_of([&] { attention.set_state(fp8_state(16)); });
+  EXPECT_EQ(other.code(), ErrorCode::kInput);
+  EXPECT_EQ(std::string(other.what()),
+            "the rotations have another head_dim than the layer: expected [8,8], got [16,16] "
+            "(layer blocks.0.attn)");
+  Attention wide("blocks.0.attn", {.heads = 1, .head_dim = 256});
+  const Error long_rows = error_of([&] { wide.set_state(fp8_state(256)); });
+  EXPECT_EQ(long_rows.code(), ErrorCode::kUnsupported);
+  EXPECT_NE(std::string(long_rows.what()).find("layer blocks.0.attn"), std::string::npos);
+  EXPECT_EQ(wide.algorithm(), "FLOAT");
+  EXPECT_EQ(attention.algorithm(), "FLOAT");
+}
+
+TEST(Attention, StatesOfWrongPartsAreRefused) {
+  const Tensor good = make_rotation(8, 1);
+  const Tensor flat = Tensor::allocate(DType::kF32, {64});
+  const Tensor codes = Tensor::allocate(DType::kI8, {8, 8});
+  const auto build = [](const Tensor& q, const Tensor& k, float p_scale) {
+    return error_of([&] { make_fp8_attention_state(q, k, p_scale, Isa::kPortable); }).code();
+  };
+  EXPECT_EQ(build(flat, good, 1), ErrorCode::kUsage);
+  EXPECT_EQ(build(good, codes, 1), ErrorCode::kUsage);
+  EXPECT_EQ(build(good, make_rotation(4, 1), 1), ErrorCode::kUsage);
+  for (const float p_scale : {0.0f, -1.0f, NAN, INFINITY}) {
+    EXPECT_EQ(build(good, good, p_scale), ErrorCode::kUsage);
+  }
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/cpu_features.h"
 #include "cli/text_table.h"
 #include "cli/verbs/verb.h"
+#include "kernels/fp8_attention_op.h"
 #include "kernels/registry.h"
 #include "mezzotint/error.h"
 
@@ -55,6 +56,13 @@ std::vector<KernelLine> kernel_lines(const Options& options) {
   }
   for (const QuantizeRowsKernel& row : quantize_rows_kernels()) {
     lines.push_back({.op = "quantize rows",
+                     .name = row.name,
+                     .layout = "-",
+                     .isa = row.isa,
+                     .inactive = why_isa_is_out(row.isa, active, detected_isa())});
+  }
+  for (const Fp8AttentionKernel& row : fp8_attention_kernels()) {
+    lines.push_back({.op = "fp8 attention",
                      .name = row.name,
                      .layout = "-",
                      .isa = row.isa,

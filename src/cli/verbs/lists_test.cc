@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cli/cli_testing.h"
+#include "kernels/fp8_attention_op.h"
 #include "kernels/registry.h"
 #include "quant/algorithm.h"
 
@@ -43,7 +44,8 @@ TEST(ListAlgorithms, MarkdownIsATable) {
 
 TEST(ListKernels, ShowsEveryRowOnce) {
   const nlohmann::json document = run_json({"list-kernels"});
-  EXPECT_EQ(document["kernels"].size(), linear_kernels().size() + quantize_rows_kernels().size());
+  EXPECT_EQ(document["kernels"].size(), linear_kernels().size() + quantize_rows_kernels().size() +
+                                            fp8_attention_kernels().size());
 }
 
 TEST(ListKernels, AnInactiveRowSaysWhy) {

@@ -20,6 +20,10 @@ void linear(const LinearTile& tile) noexcept;
 void int8_rows_linear(const LinearTile& tile) noexcept;  // kInt8Rows, codes of x
 int64_t int8_scratch_bytes(int64_t k);
 
+template <Isa isa>
+void fp8_attention(const Fp8AttentionTile& tile) noexcept;
+int64_t fp8_attention_scratch_bytes(int64_t dim);
+
 int64_t linear_scratch_bytes(int64_t k);
 const char* declines_linear(int64_t m, int64_t n, int64_t k) noexcept;
 

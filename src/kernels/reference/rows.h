@@ -12,4 +12,7 @@ void int8_rows_linear(const LinearTile& tile) noexcept;         // kInt8Rows, co
 void int8_vnni_linear(const LinearTile& tile) noexcept;         // kInt8Vnni, codes of x
 void quantize_rows(const QuantizeRowsTile& tile) noexcept;
 
+void fp8_attention(const Fp8AttentionTile& tile) noexcept;
+int64_t fp8_attention_scratch_bytes(int64_t dim);
+
 }  // namespace mezzotint::reference

@@ -122,6 +122,49 @@ MZ_VEC void store_int8(int8_t* p, Vec a) {
                    _mm_packs_epi16(_mm256_castsi256_si128(q16), _mm256_extracti128_si256(q16, 1)));
 }
 
+MZ_VEC __m256 round_e4m3(__m256 a) {
+  const __m256 sign = _mm256_and_ps(a, _mm256_set1_ps(-0.0f));
+  const __m256 magnitude = _mm256_min_ps(_mm256_set1_ps(448.0f), _mm256_xor_ps(a, sign));
+  const __m256 exponent = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
+  const __m256 binade = _mm256_max_ps(_mm256_set1_ps(0x1p-6f), _mm256_and_ps(magnitude, exponent));
+  const __m256 unit_place = _mm256_mul_ps(binade, _mm256_set1_ps(0x1.8p20f));
+  return _mm256_or_ps(_mm256_sub_ps(_mm256_add_ps(magnitude, unit_place), unit_place), sign);
+}
+MZ_VEC Vec round_e4m3(Vec a) { return {round_e4m3(a.lo), round_e4m3(a.hi)}; }
+
+MZ_VEC __m256 e4m3_values(__m256i code) {
+  const __m256i magnitude = _mm256_and_si256(code, _mm256_set1_epi32(0x7f));
+  const __m256i sign = _mm256_slli_epi32(_mm256_xor_si256(code, magnitude), 24);
+  const __m256 value = _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 20)),
+                                     _mm256_set1_ps(0x1p120f));
+  const __m256i is_nan = _mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f));
+  return _mm256_blendv_ps(_mm256_or_ps(value, _mm256_castsi256_ps(sign)),
+                          _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)),
+                          _mm256_castsi256_ps(is_nan));
+}
+MZ_VEC Vec load_e4m3(const uint8_t* p) {
+  const __m128i code = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {e4m3_values(_mm256_cvtepu8_epi32(code)),
+          e4m3_values(_mm256_cvtepu8_epi32(_mm_srli_si128(code, 8)))};
+}
+
+MZ_VEC __m256i e4m3_codes(__m256 a) {
+  const __m256 rounded = round_e4m3(a);
+  const __m256 sign = _mm256_and_ps(rounded, _mm256_set1_ps(-0.0f));
+  const __m256 upper = _mm256_mul_ps(_mm256_xor_ps(rounded, sign), _mm256_set1_ps(0x1p-120f));
+  const __m256i code = _mm256_or_si256(_mm256_srli_epi32(_mm256_castps_si256(upper), 20),
+                                       _mm256_srli_epi32(_mm256_castps_si256(sign), 24));
+  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+  return _mm256_blendv_epi8(code, _mm256_set1_epi32(0x7f), is_nan);
+}
+MZ_VEC void store_e4m3(uint8_t* p, Vec a) {
+  const __m256i words =
+      _mm256_permute4x64_epi64(_mm256_packus_epi32(e4m3_codes(a.lo), e4m3_codes(a.hi)), 0xd8);
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+
 MZ_VEC Vec load_bf16(const uint16_t* p) {
   const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   const __m256i lo = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(half));

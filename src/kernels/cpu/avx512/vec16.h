@@ -96,6 +96,45 @@ MZ_VEC void store_int8(int8_t* p, Vec a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
 }
 
+// numerics/e4m3.h, values and codes; half to even, saturating.
+//
+// The value of e4m3_from_float(a). For |a| of [2^e, 2^(e+1)), e >= -6, one unit of e4m3 is 2^(e-3);
+// 1.5 * 2^(e+20) has that unit in its last place, so that adding it rounds.
+MZ_VEC Vec round_e4m3(Vec a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512i sign = _mm512_and_si512(bits, _mm512_set1_epi32(INT32_MIN));
+  const __m512 magnitude =
+      _mm512_min_ps(_mm512_set1_ps(448.0f), _mm512_castsi512_ps(_mm512_xor_si512(bits, sign)));
+  const __m512 binade = _mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(magnitude), _mm512_set1_epi32(0x7f800000)));
+  const __m512 unit_place =
+      _mm512_mul_ps(_mm512_max_ps(_mm512_set1_ps(0x1p-6f), binade), _mm512_set1_ps(0x1.8p20f));
+  const __m512 rounded = _mm512_sub_ps(_mm512_add_ps(magnitude, unit_place), unit_place);
+  return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(rounded), sign))};
+}
+// A code without its sign, read as the upper bits of a float, is 2^-120 of its value.
+MZ_VEC Vec load_e4m3(const uint8_t* p) {
+  const __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m512i magnitude = _mm512_and_si512(code, _mm512_set1_epi32(0x7f));
+  const __m512i sign = _mm512_slli_epi32(_mm512_xor_si512(code, magnitude), 24);
+  const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(magnitude, 20)),
+                                     _mm512_set1_ps(0x1p120f));
+  const __m512i with_sign = _mm512_or_si512(_mm512_castps_si512(value), sign);
+  const __mmask16 is_nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x7f));
+  return {
+      _mm512_castsi512_ps(_mm512_mask_mov_epi32(with_sign, is_nan, _mm512_set1_epi32(0x7fc00000)))};
+}
+MZ_VEC void store_e4m3(uint8_t* p, Vec a) {
+  const __m512i bits = _mm512_castps_si512(round_e4m3(a).v);
+  const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(INT32_MAX));
+  const __m512 upper = _mm512_mul_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(0x1p-120f));
+  const __m512i sign = _mm512_srli_epi32(_mm512_xor_si512(bits, magnitude), 24);
+  const __m512i code = _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(upper), 20), sign);
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_mask_mov_epi32(
+                                                      code, is_nan, _mm512_set1_epi32(0x7f))));
+}
+
 MZ_VEC Vec load_bf16(const uint16_t* p) {
   const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16))};

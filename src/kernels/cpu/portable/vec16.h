@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "numerics/bf16.h"
+#include "numerics/e4m3.h"
 #include "numerics/f16.h"
 #include "numerics/rounding.h"
 
@@ -112,6 +113,17 @@ MZ_VEC Vec load_int8(const int8_t* p) {
 }
 MZ_VEC void store_int8(int8_t* p, const Vec& a) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(a.lane[i]);
+}
+
+MZ_VEC Vec round_e4m3(const Vec& a) {
+  return lanes(
+      [&](int i) { return e4m3_to_float(e4m3_from_float(a.lane[i], Rounding::kHalfEven)); });
+}
+MZ_VEC Vec load_e4m3(const uint8_t* p) {
+  return lanes([&](int i) { return e4m3_to_float(p[i]); });
+}
+MZ_VEC void store_e4m3(uint8_t* p, const Vec& a) {
+  for (int i = 0; i < 16; ++i) p[i] = e4m3_from_float(a.lane[i], Rounding::kHalfEven);
 }
 
 MZ_VEC Vec load_bf16(const uint16_t* p) {

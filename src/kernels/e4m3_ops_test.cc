@@ -1,0 +1,111 @@
+// The e4m3 parts of float_ops.h against numerics/, on every ISA.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/float_ops.h"
+#include "kernels/test_data.h"
+#include "numerics/e4m3.h"
+#include "numerics/fp8_block.h"
+
+namespace mezzotint {
+namespace {
+
+class E4M3OpsOf : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (GetParam() > active_isa()) GTEST_SKIP() << "needs " << isa_name(GetParam());
+  }
+  const FloatOps& ops() const { return float_ops(GetParam()); }
+};
+
+// Every upper half of a float with lower halves around a tie: all ties of e4m3 are among them.
+std::vector<float> halves_and_neighbours() {
+  std::vector<float> x;
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    for (uint32_t low : {0u, 1u, 0x7fffu, 0xffffu}) {
+      x.push_back(std::bit_cast<float>(bits << 16 | low));
+    }
+  }
+  return x;
+}
+
+bool same_value(float a, float b) {
+  return (std::isnan(a) && std::isnan(b)) ||
+         std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
+}
+
+TEST_P(E4M3OpsOf, CodesAreThoseOfNumerics) {
+  const std::vector<float> x = halves_and_neighbours();
+  std::vector<uint8_t> codes(x.size());
+  for (const float scale : {1.0f, 0.3f, 0x1p-130f, 1e30f}) {
+    ops().e4m3_codes(x.data(), scale, codes.data(), static_cast<int64_t>(x.size()));
+    for (size_t i = 0; i < x.size(); ++i) {
+      ASSERT_EQ(codes[i], fp8_block_code(x[i], scale)) << std::hexfloat << x[i] << " / " << scale;
+    }
+  }
+}
+
+TEST_P(E4M3OpsOf, RoundedValuesAreThoseOfNumerics) {
+  const std::vector<float> x = halves_and_neighbours();
+  for (const float factor : {1.0f, 448.0f}) {
+    std::vector<float> y = x;
+    ops().round_e4m3(factor, y.data(), static_cast<int64_t>(y.size()));
+    for (size_t i = 0; i < x.size(); ++i) {
+      const float want = e4m3_to_float(e4m3_from_float(x[i] * factor, Rounding::kHalfEven));
+      ASSERT_TRUE(same_value(y[i], want)) << std::hexfloat << x[i] << ": " << y[i];
+    }
+  }
+}
+
+TEST_P(E4M3OpsOf, WidensAll256Codes) {
+  std::vector<uint8_t> codes(256);
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i);
+  std::vector<float> y(codes.size());
+  ops().widen_e4m3(codes.data(), y.data(), 256);
+  int checked = 0;
+  for (size_t i = 0; i < codes.size(); ++i, ++checked) {
+    EXPECT_TRUE(same_value(y[i], e4m3_to_float(codes[i]))) << i;
+  }
+  EXPECT_EQ(checked, 256);
+}
+
+TEST_P(E4M3OpsOf, HandleEveryLengthAndNothingBehindIt) {
+  for (int64_t n = 1; n <= 50; ++n) {
+    const std::vector<float> x = testing_data::floats(n, 1);
+    std::vector<uint8_t> codes(x.size() + 1, 0x55);
+    ops().e4m3_codes(x.data(), 0.5f, codes.data(), n);
+    EXPECT_EQ(codes.back(), 0x55);
+    std::vector<float> wide(x.size() + 1, 77.0f), rounded = x;
+    ops().widen_e4m3(codes.data(), wide.data(), n);
+    EXPECT_EQ(wide.back(), 77.0f);
+    ops().round_e4m3(2.0f, rounded.data(), n);  // x * 2 is x / 0.5
+    rounded.push_back(77.0f);
+    EXPECT_EQ(wide, rounded) << n;
+  }
+}
+
+TEST_P(E4M3OpsOf, AmaxFindsTheLargestMagnitudeAnywhere) {
+  for (int64_t n = 1; n <= 50; ++n) {
+    for (size_t at = 0; at < static_cast<size_t>(n); ++at) {
+      std::vector<float> x(static_cast<size_t>(n), -0.5f);
+      x[at] = -3.0f;
+      ASSERT_EQ(ops().amax(x.data(), n), 3.0f);
+      x[at] = -INFINITY;
+      ASSERT_EQ(ops().amax(x.data(), n), INFINITY);
+      x[at] = NAN;
+      ASSERT_TRUE(std::isnan(ops().amax(x.data(), n)));
+    }
+  }
+  EXPECT_EQ(ops().amax(nullptr, 0), 0.0f);
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, E4M3OpsOf, testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
+                         [](const auto& info) { return std::string(isa_name(info.param)); });
+
+}  // namespace
+}  // namespace mezzotint

@@ -1,0 +1,296 @@
+// Every row of the op on codes, against double and a bound derived from eps, sums and ties.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kernels/fp8_attention_op.h"
+#include "kernels/fp8_attention_oracle.h"
+#include "kernels/registry.h"
+#include "numerics/e4m3.h"
+
+namespace mezzotint {
+namespace {
+
+constexpr double kEps = 0x1p-24;
+
+struct Codes {
+  std::vector<uint8_t> codes;  // [rows,dim]
+  std::vector<float> scale;    // per block
+  double value(int64_t row, int64_t d, int64_t dim, int64_t block) const {
+    return static_cast<double>(e4m3_to_float(codes[static_cast<size_t>(row * dim + d)])) *
+           scale[static_cast<size_t>(row / block)];
+  }
+};
+
+Codes random_codes(int64_t rows, int64_t dim, int64_t block, uint32_t seed) {
+  std::mt19937 rng(seed);
+  std::normal_distribution<float> normal(0.0f, 100.0f);
+  std::uniform_real_distribution<float> uniform(0.003f, 0.012f);
+  Codes c;
+  for (int64_t i = 0; i < rows * dim; ++i) {
+    c.codes.push_back(e4m3_from_float(normal(rng), Rounding::kHalfEven));
+  }
+  for (int64_t i = 0; i < rows; i += block) c.scale.push_back(uniform(rng));
+  return c;
+}
+
+struct Problem {
+  Codes q, k, v;
+  int64_t q_rows, keys, dim;
+  float scale, p_scale;
+};
+
+Problem make_problem(int64_t q_rows, int64_t keys, int64_t dim, float p_scale) {
+  return {random_codes(q_rows, dim, kFp8QueryBlock, 1),
+          random_codes(keys, dim, kFp8KeyBlock, 2),
+          random_codes(keys, dim, kFp8KeyBlock, 3),
+          q_rows,
+          keys,
+          dim,
+          1.0f / std::sqrt(static_cast<float>(dim)),
+          p_scale};
+}
+
+std::vector<float> run(const Fp8AttentionKernel& row, const Problem& p) {
+  std::vector<float> out(static_cast<size_t>(p.q_rows * p.dim), 77.0f);
+  const Buffer scratch = Buffer::allocate(row.scratch_bytes(p.dim));
+  row.run({.q = p.q.codes.data(),
+           .k = p.k.codes.data(),
+           .v = p.v.codes.data(),
+           .q_scale = p.q.scale[0],
+           .k_scale = p.k.scale.data(),
+           .v_scale = p.v.scale.data(),
+           .q_rows = p.q_rows,
+           .keys = p.keys,
+           .dim = p.dim,
+           .scale = p.scale,
+           .p_scale = p.p_scale,
+           .out = out.data(),
+           .scratch = scratch.mutable_data()});
+  return out;
+}
+
+// Half the distance from p to where its e4m3 number changes, and the size of that change.
+struct Tie {
+  double distance, step;
+};
+Tie nearest_tie(double p) {
+  const double unit = std::ldexp(1.0, std::max(p == 0 ? -6 : std::ilogb(p), -6) - 3);
+  const double place = p / unit - 0.5;
+  return {std::abs(place - std::nearbyint(place)) * unit, unit};
+}
+
+struct Expected {
+  std::vector<double> out, bound;
+};
+
+// One key's part of a row: its score, how far a float score may be from it, and its numerator.
+struct Score {
+  double value, error;
+};
+
+Score score_of(const Problem& p, int64_t row, int64_t key) {
+  double dot = 0, magnitude = 0;
+  for (int64_t d = 0; d < p.dim; ++d) {
+    const double product =
+        p.q.value(row, d, p.dim, kFp8QueryBlock) * p.k.value(key, d, p.dim, kFp8KeyBlock);
+    dot += product;
+    magnitude += std::abs(product);
+  }
+  // dim additions, three products of scales, one by the sum.
+  return {dot * p.scale, (static_cast<double>(p.dim) + 4) * kEps * magnitude * p.scale};
+}
+
+// Scores are off by at most their error, numerators by as much relative to themselves plus 8 eps of
+// exp and its argument. A numerator that lies closer to a tie of e4m3 than that may become either
+// neighbour. Sums of `keys` terms and a rescale per tile follow, in the output and in its divisor.
+Expected expect_row(const Problem& p, int64_t row) {
+  const auto dim = static_cast<size_t>(p.dim);
+  std::vector<double> sum(dim, 0.0), magnitude(dim, 0.0), flips(dim, 0.0);
+  double m = -INFINITY, l = 0, worst = 0;
+  for (int64_t first = 0; first < p.keys; first += kFp8KeyBlock) {
+    const int64_t end = std::min(p.keys, first + kFp8KeyBlock);
+    std::vector<Score> scores;
+    for (int64_t j = first; j < end; ++j) scores.push_back(score_of(p, row, j));
+    double new_max = m;
+    for (const Score& s : scores) {
+      new_max = std::max(new_max, s.value);
+      worst = std::max(worst, s.error);
+    }
+    const double rescale = std::exp(m - new_max);
+    m = new_max;
+    l *= rescale;
+    for (auto* part : {&sum, &magnitude, &flips}) {
+      for (double& v : *part) v *= rescale;
+    }
+    for (int64_t j = first; j < end; ++j) {
+      const Score& s = scores[static_cast<size_t>(j - first)];
+      const double e = std::exp(s.value - m);
+      const double e8 = fp8_oracle::e4m3(e * p.p_scale);
+      const double relative = s.error + worst + (8 + std::abs(s.value - m)) * kEps;
+      const Tie tie = nearest_tie(e * p.p_scale);
+      l += e;
+      for (size_t d = 0; d < dim; ++d) {
+        const double v = p.v.value(j, static_cast<int64_t>(d), p.dim, kFp8KeyBlock);
+        sum[d] += e8 * v;
+        magnitude[d] += e8 * std::abs(v);
+        if (tie.distance <= 2 * relative * e * p.p_scale) flips[d] += tie.step * std::abs(v);
+      }
+    }
+  }
+  const double tiles = static_cast<double>(p.keys) / 256 + 1;
+  const double relative = 2 * worst + (static_cast<double>(p.keys) + 16 * tiles + 16) * kEps;
+  Expected expected;
+  for (size_t d = 0; d < dim; ++d) {
+    const double divisor = p.keys == 0 ? 1 : l * p.p_scale;
+    expected.out.push_back(sum[d] / divisor);
+    expected.bound.push_back((2 * relative * magnitude[d] + flips[d]) / divisor);
+  }
+  return expected;
+}
+
+struct Comparison {
+  std::optional<std::string> fault;
+  double mean_bound = 0;  // relative to the largest output
+};
+
+Comparison compare(const Problem& p, const std::vector<float>& out) {
+  Comparison result;
+  double largest = 0, sum = 0, count = 0;
+  for (int64_t i = 0; i < p.q_rows; i += p.q_rows > 8 ? 9 : 1) {
+    const Expected e = expect_row(p, i);
+    for (size_t d = 0; d < e.out.size(); ++d) {
+      const double got = out[static_cast<size_t>(i * p.dim) + d];
+      largest = std::max(largest, std::abs(e.out[d]));
+      sum += e.bound[d];
+      ++count;
+      if (std::abs(got - e.out[d]) <= e.bound[d] || result.fault) continue;
+      result.fault = "row " + std::to_string(i) + " column " + std::to_string(d) + ": " +
+                     std::to_string(got) + ", expected " + std::to_string(e.out[d]) + " +- " +
+                     std::to_string(e.bound[d]);
+    }
+  }
+  result.mean_bound = sum / count / largest;
+  return result;
+}
+
+class Fp8AttentionRow : public testing::TestWithParam<size_t> {
+ protected:
+  const Fp8AttentionKernel& row() const { return fp8_attention_kernels()[GetParam()]; }
+  void SetUp() override {
+    if (row().isa > active_isa()) GTEST_SKIP() << "needs " << isa_name(row().isa);
+  }
+};
+
+TEST_P(Fp8AttentionRow, AgreesWithDoubleWithinItsBound) {
+  for (const int64_t dim : {1, 33, 64, 72, 96, 128}) {
+    for (const int64_t keys : {1, 255, 256, 257, 600}) {
+      for (const float p_scale : {1.0f, 448.0f}) {
+        const Problem p = make_problem(keys == 257 ? 128 : 5, keys, dim, p_scale);
+        const Comparison c = compare(p, run(row(), p));
+        EXPECT_EQ(c.fault, std::nullopt) << "dim " << dim << ", keys " << keys;
+        EXPECT_LT(c.mean_bound, 4e-3) << "the bound says nothing";
+      }
+    }
+  }
+}
+
+TEST_P(Fp8AttentionRow, TheBoundSeesOneWrongScaleOrCode) {
+  const Problem p = make_problem(5, 300, 64, 1.0f);
+  for (Codes Problem::* const codes : {&Problem::q, &Problem::k, &Problem::v}) {
+    Problem changed = p;
+    (changed.*codes).scale.back() *= 1.5f;
+    EXPECT_NE(compare(p, run(row(), changed)).fault, std::nullopt);
+  }
+  Problem changed = p;
+  changed.v.codes[5] ^= 0x80;  // one sign of the 300 values of a column
+  EXPECT_NE(compare(p, run(row(), changed)).fault, std::nullopt);
+}
+
+TEST_P(Fp8AttentionRow, NumeratorsAreRoundedToE4M3) {
+  // Without that rounding a result is closer to exact softmax than any e4m3 is.
+  const Problem p = make_problem(5, 300, 64, 1.0f);
+  const std::vector<float> out = run(row(), p);
+  double square_error = 0, square = 0;
+  for (int64_t i = 0; i < p.q_rows; ++i) {
+    double l = 0, m = -INFINITY;
+    std::vector<double> exact(64, 0.0), scores;
+    for (int64_t j = 0; j < p.keys; ++j) scores.push_back(score_of(p, i, j).value);
+    for (const double s : scores) m = std::max(m, s);
+    for (int64_t j = 0; j < p.keys; ++j) {
+      const double e = std::exp(scores[static_cast<size_t>(j)] - m);
+      l += e;
+      for (int64_t d = 0; d < 64; ++d) {
+        exact[static_cast<size_t>(d)] += e * p.v.value(j, d, p.dim, kFp8KeyBlock);
+      }
+    }
+    for (size_t d = 0; d < 64; ++d) {
+      const double error = out[static_cast<size_t>(i) * 64 + d] - exact[d] / l;
+      square_error += error * error;
+      square += exact[d] / l * (exact[d] / l);
+    }
+  }
+  const double relative = std::sqrt(square_error / square);
+  EXPECT_GT(relative, 0.003);
+  EXPECT_LT(relative, 0.04);
+}
+
+TEST_P(Fp8AttentionRow, NoKeysGiveZeros) {
+  Problem p = make_problem(3, 1, 16, 1.0f);
+  p.keys = 0;
+  EXPECT_EQ(run(row(), p), std::vector<float>(3 * 16, 0.0f));
+}
+
+TEST_P(Fp8AttentionRow, AScaleOfNaNGivesNaN) {
+  for (Codes Problem::* const codes : {&Problem::q, &Problem::k, &Problem::v}) {
+    Problem p = make_problem(2, 300, 16, 1.0f);
+    (p.*codes).scale.back() = NAN;
+    for (const float v : run(row(), p)) EXPECT_TRUE(std::isnan(v));
+  }
+}
+
+TEST_P(Fp8AttentionRow, AScaleOfZeroStandsForZeros) {
+  Problem p = make_problem(2, 300, 16, 1.0f);
+  p.v.scale = {0.0f, 0.0f};
+  EXPECT_EQ(run(row(), p), std::vector<float>(2 * 16, 0.0f));
+}
+
+INSTANTIATE_TEST_SUITE_P(Rows, Fp8AttentionRow,
+                         testing::Range(size_t{0}, fp8_attention_kernels().size()),
+                         [](const auto& info) {
+                           std::string name(fp8_attention_kernels()[info.param].name);
+                           return name.substr(name.find('/') + 1);
+                         });
+
+TEST(Fp8AttentionRows, TheFirstRowTheProcessorHasIsChosen) {
+  EXPECT_EQ(choose_fp8_attention_kernel(Isa::kAvx512Bf16).name, "fp8_attention/blas_avx512");
+  EXPECT_EQ(choose_fp8_attention_kernel(Isa::kAvx2).name, "fp8_attention/blas_avx2");
+  EXPECT_EQ(choose_fp8_attention_kernel(Isa::kPortable).name, "fp8_attention/blas_portable");
+  EXPECT_EQ(fp8_attention_kernels().back().name, "fp8_attention/reference");
+  EXPECT_EQ(fp8_attention_kernels().back().isa, Isa::kPortable);
+}
+
+TEST(Fp8AttentionRows, NamesAreUniqueAmongAllRows) {
+  std::set<std::string_view> names;
+  for (const LinearKernel& row : linear_kernels()) names.insert(row.name);
+  for (const Fp8AttentionKernel& row : fp8_attention_kernels()) {
+    EXPECT_TRUE(names.insert(row.name).second) << row.name;
+  }
+}
+
+TEST(Fp8AttentionRows, EveryIsaOfTheBlasRowsGivesTheSameBits) {
+  const Problem p = make_problem(70, 300, 72, 1.0f);
+  const std::vector<float> portable = run(choose_fp8_attention_kernel(Isa::kPortable), p);
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+    if (isa > active_isa()) continue;
+    EXPECT_EQ(run(choose_fp8_attention_kernel(isa), p), portable) << isa_name(isa);
+  }
+}
+
+}  // namespace
+}  // namespace mezzotint

@@ -1,0 +1,42 @@
+#include "nn/attention_state.h"
+
+#include <cmath>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "mezzotint/error.h"
+#include "solve/widen.h"
+
+namespace mezzotint {
+namespace {
+
+Tensor widened_rotation(const char* name, const Tensor& rotation, int64_t dim) {
+  if (!is_floating(rotation.dtype()) || rotation.shape() != Shape{dim, dim}) {
+    throw Error(
+        ErrorCode::kUsage, fmt::format("{} is not a rotation", name),
+        {.expected = fmt::format("a float tensor of shape {}", to_string({dim, dim})),
+         .found = fmt::format("{} {}", dtype_name(rotation.dtype()), to_string(rotation.shape()))});
+  }
+  return widened(rotation);
+}
+
+}  // namespace
+
+std::shared_ptr<const AttentionState> make_fp8_attention_state(const Tensor& q_rot,
+                                                               const Tensor& k_rot, float p_scale,
+                                                               Isa isa) {
+  if (!std::isfinite(p_scale) || p_scale <= 0.0f) {
+    throw Error(ErrorCode::kUsage, "the scale of the softmax numerators cannot be this",
+                {.expected = "a positive number", .found = fmt::format("{}", p_scale)});
+  }
+  const int64_t dim = q_rot.shape().empty() ? 0 : q_rot.dim(0);
+  AttentionState state = {.algorithm = "FP8_DYNAMIC",
+                          .q_rot = widened_rotation("q_rot", q_rot, dim),
+                          .k_rot = widened_rotation("k_rot", k_rot, dim),
+                          .p_scale = p_scale,
+                          .isa = isa};
+  return std::make_shared<const AttentionState>(std::move(state));
+}
+
+}  // namespace mezzotint
