@@ -3,7 +3,16 @@
 import dataclasses
 
 import numpy as np
-from layer_oracle import DUAL_BLOCK, FLOAT_ACTIVATIONS, INT4_WEIGHTS, MX, MX_BLOCK, floats
+
+from layer_oracle import (
+    DUAL_BLOCK,
+    FLOAT_ACTIVATIONS,
+    INT4_WEIGHTS,
+    MX,
+    MX_BLOCK,
+    base_label,
+    floats,
+)
 from number_formats import E2M1, E4M3, Ties, pack_nibbles
 from random_tensors import Random, float_tensor
 from safetensors_bytes import Tensor
@@ -138,7 +147,7 @@ def layer_tensors(case):
     """Name -> Tensor, as a file holds layer `l`."""
     random = Random(case.seed or case.name)
     n, k = case.n, case.k
-    if case.algorithm in MX:
+    if base_label(case.algorithm) in MX:
         tensors = _mx_tensors(case, random)
     else:
         tensors, weight_scale = _int_tensors(case, random)
@@ -221,6 +230,7 @@ CASES = [
     Case("w8a8_dynamic_group64", "W8A8_DYNAMIC", 5, 128, group=64, bias="F32"),
     Case("w8a8_dynamic_wide", "W8A8_DYNAMIC", 5, 608, m=1, edges=True),
     Case("w8a8_dynamic_lowrank", "W8A8_DYNAMIC", 7, 64, rank=4, smooth="F32", bias="F32"),
+    Case("w8a8_svd_dynamic", "W8A8_SVD_DYNAMIC", 5, 40, rank=3, m=1, bias="F32"),
     Case("w8a8_per_channel_dynamic", "W8A8_PER_CHANNEL", 7, 33, activation="dynamic", bias="F32"),
     Case("w8a8_per_tensor_dynamic", "W8A8_PER_TENSOR", 7, 40, activation="dynamic",
          scale_shape="1"),

@@ -9,6 +9,7 @@ import dataclasses
 import math
 
 import numpy as np
+
 from number_formats import (
     E2M1,
     E4M3,
@@ -28,8 +29,13 @@ MIN_NORMAL = np.float32(2.0**-126)
 
 INT4_WEIGHTS = {"W4A16", "W4A16_AWQ", "W4A16_GPTQ", "W4A8_AWQ", "W4A4_DYNAMIC"}
 FLOAT_ACTIVATIONS = {"W8A16", "W4A16", "W4A16_AWQ", "W8A16_GPTQ", "W4A16_GPTQ"}
-FP4 = {"W4A4_MXFP4", "W4A4_MXFP4_DUALSCALE", "W4A4_MXFP4_SVD"}
+FP4 = {"W4A4_MXFP4", "W4A4_MXFP4_DUALSCALE"}
 MX = FP4 | {"W8A8_MXFP8"}
+
+
+def base_label(label):
+    """Upstream's exporter marks low-rank layers: L becomes L_SVD, L_DYNAMIC L_SVD_DYNAMIC."""
+    return label.removesuffix("_SVD").replace("_SVD_DYNAMIC", "_DYNAMIC")
 
 
 def floats(tensor):
@@ -236,10 +242,25 @@ def static_linear(layer, x, n, step):
     return Output((total + quant_bias) * deq, magnitude * deq, None, Activation(None, codes))
 
 
-def linear(tensors, algorithm, activation, step, n, x):
+def low_rank(layer, raw, smoothed):
+    """l1, l2 [r,k], [n,r] and the input of their branch.
+
+    Factors of a smoothed weight stand beside `l.linear` and read the smoothed input. Where upstream
+    decomposed first and smoothed the rest, they stand below it and fit the raw input only.
+    """
+    for get, x in ((layer.outer, smoothed), (layer.get, raw)):
+        if get("svd_lowrank_l1") is not None:
+            l1, l2 = get("svd_lowrank_l1"), get("svd_lowrank_l2")
+            return floats(l1).astype(np.float64), floats(l2).astype(np.float64), x
+    return None, None, None
+
+
+def linear(tensors, label, activation, step, n, x):
     """x: f32 [m,k]; activation: "float", "dynamic" or "static"; step: row of W8A8_TIMESTEP."""
+    algorithm = base_label(label)
     layer = Layer(tensors)
     k = x.shape[1]
+    raw = x
     smooth = layer.outer("div.mul_scale")
     if smooth is not None:
         x = x * floats(smooth).reshape(1, k)
@@ -251,10 +272,9 @@ def linear(tensors, algorithm, activation, step, n, x):
     quantized = quantized_input(x, algorithm)
     y, bound = exact_matmul(quantized.values, w)
     bound_lowrank = None
-    if layer.outer("svd_lowrank_l1") is not None:
-        l1 = floats(layer.outer("svd_lowrank_l1")).astype(np.float64)
-        l2 = floats(layer.outer("svd_lowrank_l2")).astype(np.float64)
-        h, h_magnitude = exact_matmul(x.astype(np.float64), l1)
+    l1, l2, branch_input = low_rank(layer, raw, x)
+    if l1 is not None:
+        h, h_magnitude = exact_matmul(branch_input.astype(np.float64), l1)
         branch, _ = exact_matmul(h, l2)
         _, bound_lowrank = exact_matmul(h_magnitude, l2)
         y = y + branch

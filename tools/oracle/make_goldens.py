@@ -8,6 +8,7 @@ import pathlib
 import sys
 
 import numpy as np
+
 from layer_cases import CASES, layer_tensors
 from layer_oracle import linear
 from random_tensors import Random, float_tensor, input_rows, rounded_to_bf16

@@ -3,6 +3,7 @@
 import zlib
 
 import numpy as np
+
 from number_formats import round_bf16, round_f16, to_bf16_bits
 from safetensors_bytes import Tensor
 

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+
 from number_formats import E2M1, E4M3
 from random_tensors import Random
 from weight_rules import (

@@ -5,6 +5,7 @@ and core/quantizer/impl/dualscale.py.
 """
 
 import numpy as np
+
 from layer_oracle import DUAL_BLOCK, DUAL_RECIPROCAL, MIN_NORMAL, MX_BLOCK, blocks_of, per_block
 from number_formats import (
     E2M1,
@@ -97,8 +98,11 @@ FLOAT_EPSILON = np.float32(2.0**-23)
 LOG_EPSILON = np.float32(9.6e-7)
 
 
-def int_upstream(w, bits, symmetric, group):
-    """Scales at least float's epsilon; the offset is added before rounding. All in f32."""
+def int_upstream(w, bits, symmetric, group, old_exporter=False):
+    """Scales at least float's epsilon; the offset is added before rounding. All in f32.
+
+    The exporter divides max and min each, the older one (pytorch/llm_ptq) their difference.
+    """
     n, k = w.shape
     grouped = w.reshape(n, -1, group) if group else w.reshape(n, 1, k)
     low = np.minimum(grouped.min(axis=2), np.float32(0))
@@ -110,7 +114,8 @@ def int_upstream(w, bits, symmetric, group):
         offset = np.zeros_like(scale)
     else:
         steps = np.float32(2**bits - 1)
-        scale = np.maximum(high / steps - low / steps, FLOAT_EPSILON)
+        scale = (high - low) / steps if old_exporter else high / steps - low / steps
+        scale = np.maximum(scale, FLOAT_EPSILON)
         offset = np.rint(-low / scale) + np.float32(lowest)
     shifted = grouped / scale[:, :, None] + offset[:, :, None]
     assert shifted.dtype == np.float32
