@@ -20,6 +20,7 @@
 #include "mezzotint/export.h"
 #include "mezzotint/linear.h"
 #include "mezzotint/report.h"
+#include "mezzotint/timestep.h"
 #include "mezzotint/weights.h"
 
 namespace mezzotint {
@@ -36,6 +37,8 @@ enum class Strictness : uint8_t { kStrict, kLenient };
 struct QuantizeOptions {
   Strictness strictness = Strictness::kStrict;  // lenient: list instead of throw
   std::optional<int> rank{};
+  // Of W8A8_TIMESTEP layers. Not given: what the descriptor says, else every step is dynamic.
+  std::optional<TimestepPolicy> timestep_policy{};
 };
 
 // Swaps the plans of `model` for those of a quantized folder or descriptor. Errors name layer,

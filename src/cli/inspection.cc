@@ -182,28 +182,17 @@ void add_facts(const QuantizedFolder& folder, Inspection& result) {
   add("run", facts::kRun);
 }
 
-// The tensors of one layer by the contract of its algorithm.
-std::vector<const TensorInfo*> layer_tensors(const QuantizedFolder& folder,
-                                             const LayerEntry& entry) {
-  std::vector<const TensorInfo*> found;
-  for (const ParamSpec& spec : entry.algorithm->contract->params) {
-    const TensorInfo* tensor = folder.weights.find(tensor_name(spec, entry.layer, entry.prefix));
-    if (tensor != nullptr) found.push_back(tensor);
-  }
-  return found;
-}
-
 void add_layers(const QuantizedFolder& folder, Inspection& result) {
   for (const LayerEntry& entry : folder.layers) {
     LayerReport layer;
     layer.name = entry.layer;
     layer.algorithm = entry.algorithm->name;
-    for (const TensorInfo* tensor : layer_tensors(folder, entry)) {
-      layer.bytes_after += tensor->bytes;
-      if (!is_linear_weight(*tensor)) continue;
-      layer.out_features = tensor->shape[0];
-      layer.in_features = tensor->shape[1];
+    for (const LayerTensor& tensor : layer_tensors(folder, entry)) {
+      layer.bytes_after += tensor.info->bytes;
     }
+    const LayerDims dims = stored_dims(folder, entry);
+    layer.out_features = dims.n;
+    layer.in_features = dims.k;
     result.layers.layers.push_back(std::move(layer));
   }
   for (const TensorInfo& tensor : folder.weights.tensors()) {
@@ -247,9 +236,9 @@ void check_layers(const QuantizedFolder& folder, const InspectOptions& options,
     } catch (const Error& error) {
       result.problems.push_back(error);
     }
-    for (const TensorInfo* tensor : layer_tensors(folder, entry)) {
-      checked.insert(tensor->name);
-      progress.read(tensor->name, tensor->bytes);
+    for (const LayerTensor& tensor : layer_tensors(folder, entry)) {
+      checked.insert(tensor.info->name);
+      progress.read(tensor.info->name, tensor.info->bytes);
     }
     release_layer(folder, entry);
   }

@@ -18,14 +18,10 @@ namespace {
 using attention::Panel;
 using attention::RightOperand;
 
-#define MZ_LINEAR(name, layout, isa, activation, m_tile, n_tile, scratch, declines, run)
-#define MZ_QUANTIZE_ROWS(name, isa, run)
 #define MZ_FP8_ATTENTION(name, isa, scratch_bytes, run) {name, Isa::isa, scratch_bytes, run},
 constexpr Fp8AttentionKernel kKernels[] = {
 #include "kernels/kernels.inc"
 };
-#undef MZ_QUANTIZE_ROWS
-#undef MZ_LINEAR
 
 // A block of rows before it is quantized: a copy as floats, and its rotation. [rows,dim] each.
 struct BlockFloats {

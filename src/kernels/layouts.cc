@@ -12,24 +12,21 @@ bool is_float(Element element) {
   return element == Element::kF32 || element == Element::kBF16 || element == Element::kF16;
 }
 
+bool is_integer_scheme(const QuantScheme& weight) {
+  return weight.granularity == Granularity::kPerChannel ||
+         weight.granularity == Granularity::kPerGroup;
+}
+
+bool is_mx(const QuantScheme& weight, ActivationForm activation) {
+  return activation == ActivationForm::kMxRows && (weight.granularity == Granularity::kMxBlock ||
+                                                   weight.granularity == Granularity::kDualLevel);
+}
+
 }  // namespace
 
-int64_t element_bytes(Element element) {
-  switch (element) {
-    case Element::kF32:
-      return 4;
-    case Element::kBF16:
-    case Element::kF16:
-      return 2;
-    case Element::kInt8:
-    case Element::kE4M3:
-    case Element::kE5M2:
-      return 1;
-    case Element::kInt4:
-    case Element::kE2M1:
-      return 0;
-  }
-  return 0;
+int64_t element_row_bytes(Element element, int64_t k) {
+  if (element == Element::kF32) return 4 * k;
+  return is_float(element) ? 2 * k : code_row_bytes(element, k);
 }
 
 DType element_dtype(Element element) {
@@ -58,29 +55,48 @@ bool holds_float(const QuantScheme& weight, ActivationForm activation) {
 }
 
 bool holds_int8(const QuantScheme& weight, ActivationForm) {
-  return weight.element == Element::kInt8 && weight.granularity == Granularity::kPerChannel;
+  return weight.element == Element::kInt8 && is_integer_scheme(weight);
+}
+
+bool holds_nibbles(const QuantScheme& weight, ActivationForm activation) {
+  if (weight.element == Element::kInt4) return is_integer_scheme(weight);
+  return weight.element == Element::kE2M1 && is_mx(weight, activation);
+}
+
+bool holds_e4m3(const QuantScheme& weight, ActivationForm activation) {
+  return weight.element == Element::kE4M3 && is_mx(weight, activation);
 }
 
 bool holds_int8_codes_x(const QuantScheme& weight, ActivationForm activation) {
-  return holds_int8(weight, activation) && activation == ActivationForm::kInt8Rows;
+  return weight.element == Element::kInt8 && activation == ActivationForm::kInt8Rows &&
+         weight.granularity == Granularity::kPerChannel && !weight.asymmetric;
 }
 
 int64_t float_rows_bytes(int64_t n, int64_t k, Element element) {
-  return is_float(element) ? n * k * element_bytes(element) : 0;
+  return is_float(element) ? n * element_row_bytes(element, k) : 0;
 }
 
 int64_t int8_rows_bytes(int64_t n, int64_t k, Element element) {
   return element == Element::kInt8 ? n * k : 0;
 }
 
+int64_t nibble_rows_bytes(int64_t n, int64_t k, Element element) {
+  const bool nibbles = element == Element::kInt4 || element == Element::kE2M1;
+  return nibbles ? n * code_row_bytes(element, k) : 0;
+}
+
+int64_t e4m3_rows_bytes(int64_t n, int64_t k, Element element) {
+  return element == Element::kE4M3 ? n * k : 0;
+}
+
 void copy_rows(const WeightCodes& codes, std::byte* payload) {
   std::memcpy(payload, codes.data,
-              static_cast<size_t>(codes.n * codes.k * element_bytes(codes.element)));
+              static_cast<size_t>(codes.n * element_row_bytes(codes.element, codes.k)));
 }
 
 void copy_rows_back(const std::byte* payload, const WeightCodes& shape, std::byte* codes) {
   std::memcpy(codes, payload,
-              static_cast<size_t>(shape.n * shape.k * element_bytes(shape.element)));
+              static_cast<size_t>(shape.n * element_row_bytes(shape.element, shape.k)));
 }
 
 int64_t int8_vnni_bytes(int64_t n, int64_t k, Element element) {

@@ -8,11 +8,16 @@
 
 namespace mezzotint {
 
-// kFloatRows, kInt8Rows: the bytes of the file. 0 bytes: the layout does not hold this element.
+// kFloatRows, kInt8Rows, kNibbleRows, kE4M3Rows: the bytes of the file. 0 bytes: the layout does
+// not hold this element.
 bool holds_float(const QuantScheme& weight, ActivationForm activation);
 bool holds_int8(const QuantScheme& weight, ActivationForm activation);
+bool holds_nibbles(const QuantScheme& weight, ActivationForm activation);
+bool holds_e4m3(const QuantScheme& weight, ActivationForm activation);
 int64_t float_rows_bytes(int64_t n, int64_t k, Element element);
 int64_t int8_rows_bytes(int64_t n, int64_t k, Element element);
+int64_t nibble_rows_bytes(int64_t n, int64_t k, Element element);
+int64_t e4m3_rows_bytes(int64_t n, int64_t k, Element element);
 void copy_rows(const WeightCodes& codes, std::byte* payload);
 void copy_rows_back(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
 
@@ -22,7 +27,7 @@ int64_t int8_vnni_bytes(int64_t n, int64_t k, Element element);
 void pack_int8_vnni(const WeightCodes& codes, std::byte* payload);
 void unpack_int8_vnni(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
 
-int64_t element_bytes(Element element);  // of elements that take whole bytes; else 0
-DType element_dtype(Element element);    // as a file stores it
+int64_t element_row_bytes(Element element, int64_t k);  // one row of a row-major matrix
+DType element_dtype(Element element);                   // as a file stores it
 
 }  // namespace mezzotint

@@ -54,4 +54,14 @@ void run_quantize_rows(const QuantizeRowsKernel& kernel, const QuantizeRowsTile&
   });
 }
 
+void run_quantize_mx(const QuantizeMxKernel& kernel, const QuantizeMxTile& call, int64_t m,
+                     const ExecContext& ctx) {
+  parallel_for(ctx, m, kQuantizeRowsGrain, [&](int64_t begin, int64_t end) {
+    QuantizeMxTile tile = call;
+    tile.m_begin = begin;
+    tile.m_end = end;
+    kernel.run(tile);
+  });
+}
+
 }  // namespace mezzotint

@@ -11,5 +11,7 @@ namespace mezzotint {
 void run_linear(const LinearKernel& kernel, const LinearTile& call, const ExecContext& ctx);
 void run_quantize_rows(const QuantizeRowsKernel& kernel, const QuantizeRowsTile& call, int64_t m,
                        const ExecContext& ctx);
+void run_quantize_mx(const QuantizeMxKernel& kernel, const QuantizeMxTile& call, int64_t m,
+                     const ExecContext& ctx);
 
 }  // namespace mezzotint

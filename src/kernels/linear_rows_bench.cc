@@ -117,7 +117,7 @@ const bool kRegistered = [] {
     if (row.layout == LayoutId::kFloatRows) {
       add(row, Element::kF32, "f32");
       add(row, Element::kBF16, "bf16");
-    } else {
+    } else if (row.weights == WeightForm::kChannel && row.layout != LayoutId::kNibbleRows) {
       add(row, Element::kInt8, "int8");
     }
   }

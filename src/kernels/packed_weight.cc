@@ -13,7 +13,7 @@ namespace {
 constexpr char kMagic[] = {'M', 'Z', 'P', 'A', 'C', 'K', 'E', 'D'};
 constexpr uintptr_t kAlignment = 64;  // of the payload: kernels read whole cache lines
 constexpr auto kHeaderBytes = static_cast<int64_t>(sizeof(PackedHeader));
-constexpr auto kLastElement = static_cast<uint32_t>(Element::kE2M1);
+constexpr auto kLastElement = static_cast<uint32_t>(Element::kE5M2);
 
 [[noreturn]] void corrupt(std::string_view what, std::string expected, std::string found) {
   throw Error(ErrorCode::kInput, "packed weight: " + std::string(what),
@@ -106,7 +106,9 @@ Tensor unpack_weight(const Buffer& blob) {
   const PackedHeader& header = packed_header(blob);
   const auto element = static_cast<Element>(header.element);
   const WeightCodes shape{element, header.n, header.k, nullptr};
-  Tensor codes = Tensor::allocate(element_dtype(element), {header.n, header.k});
+  const DType dtype = element_dtype(element);
+  Tensor codes =
+      Tensor::allocate(dtype, {header.n, element_row_bytes(element, header.k) / dtype_size(dtype)});
   layout_row(static_cast<LayoutId>(header.layout))
       .unpack(packed_payload(blob), shape, codes.buffer().mutable_data());
   return codes;

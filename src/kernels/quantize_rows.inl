@@ -5,6 +5,7 @@
 
 #include "kernels/ops.h"
 #include "kernels/vec16_blocks.inl"
+#include "numerics/int4.h"
 #include "numerics/int8.h"
 
 namespace mezzotint::MZ_ISA {
@@ -29,19 +30,39 @@ void zero_codes(int8_t* q, int64_t begin, int64_t end) {
   for (int64_t k = begin; k < end; ++k) q[k] = 0;
 }
 
+// q = clamp(rne(x / scale + zero), low, high).
+struct Codes {
+  float scale, zero, low, high;
+};
+
+// The codes of a row of this largest magnitude. Without a zero point nothing is added to x / scale,
+// which could only change -0 to 0.
+Codes codes_of(const QuantizeRowsTile& tile, float amax) {
+  if (tile.fixed != nullptr) {
+    const float scale = is_finite(amax) ? tile.fixed->scale : 0.0f;
+    return {scale, tile.fixed->zero_point, -kInt8Max - 1.0f, kInt8Max};
+  }
+  if (tile.element == Element::kInt4) {
+    return {int4_token_scale(amax), 0.0f, -kInt4Max, kInt4Max};
+  }
+  return {int8_token_scale(amax), 0.0f, -kInt8Max, kInt8Max};
+}
+
 // q has room for whole blocks: its stride is a multiple of 64.
 template <typename Type>
-int32_t quantize_row(Type type, const void* x, const float* mul, float scale, int64_t k,
+int32_t quantize_row(Type type, const void* x, const float* mul, const Codes& codes, int64_t k,
                      int8_t* q) {
-  Vec sum = splat(0.0f);  // exact: 127 * k / 16 < 2^24
+  Vec sum = splat(0.0f);  // exact: 128 * k / 16 < 2^24
   for_each_block(k, [&](int64_t i, auto part) {
     const Vec v = smoothed(part, load_as(type, part, x, i), mul, i);
-    const Vec rounded = round_half_even(v / splat(scale));
-    const Vec code = max_of(splat(-kInt8Max), min_of(splat(kInt8Max), rounded));
+    const Vec rounded = round_half_even(v / splat(codes.scale) + splat(codes.zero));
+    const Vec code = max_of(splat(codes.low), min_of(splat(codes.high), rounded));
     store_int8(q + i, code);
     sum = sum + code;
   });
-  return sum_integers(sum);
+  // Lanes behind k read 0, whose code is the zero point.
+  const int64_t behind = (kLanes - k % kLanes) % kLanes;
+  return sum_integers(sum) - static_cast<int32_t>(behind) * static_cast<int32_t>(codes.zero);
 }
 
 }  // namespace
@@ -52,10 +73,11 @@ void quantize_rows(const QuantizeRowsTile& tile) noexcept {
       const void* x =
           static_cast<const char*>(tile.x) + m * tile.x_stride * float_size(tile.x_type);
       int8_t* q = tile.q + m * tile.q_stride;
-      const float scale = int8_token_scale(row_amax(type, x, tile.mul, tile.k));
-      const bool has_codes = scale > 0.0f;
-      tile.scale[m] = scale;
-      tile.sum[m] = has_codes ? quantize_row(type, x, tile.mul, scale, tile.k, q) : 0;
+      const Codes codes = codes_of(tile, row_amax(type, x, tile.mul, tile.k));
+      const bool has_codes = codes.scale > 0.0f;
+      const float fixed_scale = has_codes ? 1.0f : kQuietNaN;
+      tile.scale[m] = tile.fixed == nullptr ? codes.scale : fixed_scale;
+      tile.sum[m] = has_codes ? quantize_row(type, x, tile.mul, codes, tile.k, q) : 0;
       zero_codes(q, has_codes ? tile.k : 0, tile.q_stride);
     }
   });

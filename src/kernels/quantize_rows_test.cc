@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "kernels/linear_driver.h"
@@ -39,6 +40,8 @@ struct Problem {
   FloatType type;
   std::vector<std::byte> x;
   std::vector<float> mul;
+  Element element = Element::kInt8;
+  std::optional<StaticScale> fixed{};
 };
 
 constexpr int64_t kPadding = 3;
@@ -54,7 +57,11 @@ Problem make_problem(int64_t k, FloatType type, bool smooth) {
   std::fill_n(row(5), k, std::numeric_limits<float>::denorm_min());  // the scale underflows
   std::fill_n(row(6), k, -0.0f);
   for (int64_t i = 0; i < k; ++i) *(row(7) + i) = static_cast<float>(i % 255 - 127) / 2;  // ties
-  return {kRows, k, type, as_type(x, type), smooth ? floats(k, 99) : std::vector<float>()};
+  return {.m = kRows,
+          .k = k,
+          .type = type,
+          .x = as_type(x, type),
+          .mul = smooth ? floats(k, 99) : std::vector<float>()};
 }
 
 Result run(const QuantizeRowsKernel& row, const Problem& p, int threads = 1) {
@@ -68,6 +75,8 @@ Result run(const QuantizeRowsKernel& row, const Problem& p, int threads = 1) {
                      .x_stride = p.k + kPadding,
                      .mul = p.mul.empty() ? nullptr : p.mul.data(),
                      .k = p.k,
+                     .element = p.element,
+                     .fixed = p.fixed ? &*p.fixed : nullptr,
                      .q = r.q.data(),
                      .q_stride = stride,
                      .scale = r.scale.data(),
@@ -89,8 +98,16 @@ TEST_P(QuantizeRows, EqualsTheReferenceBitForBit) {
   for (int64_t k : {1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 1023, 1024, 3072}) {
     for (FloatType type : {FloatType::kF32, FloatType::kBF16, FloatType::kF16}) {
       for (bool smooth : {false, true}) {
-        const Problem p = make_problem(k, type, smooth);
+        Problem p = make_problem(k, type, smooth);
         EXPECT_EQ(run(row(), p), run(reference, p)) << k << " " << static_cast<int>(type) << smooth;
+        p.element = Element::kInt4;
+        EXPECT_EQ(run(row(), p), run(reference, p)) << "int4 " << k;
+        p.element = Element::kInt8;
+        // Odd zero points: ties go by the parity of x / scale + zero point.
+        for (const StaticScale fixed : {StaticScale{0.5f, -5.0f}, {0.03f, 0.0f}, {1.0f, 127.0f}}) {
+          p.fixed = fixed;
+          EXPECT_EQ(run(row(), p), run(reference, p)) << "fixed " << k << " " << fixed.scale;
+        }
       }
     }
   }
@@ -114,6 +131,18 @@ TEST_P(QuantizeRows, RowsWithoutMeaningHaveScaleNaNAndZeroCodes) {
     const auto begin = r.q.begin() + static_cast<int64_t>(m) * 64;
     EXPECT_EQ(std::count(begin, begin + 64, 0), 64) << m;
   }
+}
+
+TEST_P(QuantizeRows, StaticRowsAreRoundedAfterTheZeroPoint) {
+  Problem p = {.m = 2, .k = 4, .type = FloatType::kF32, .x = {}, .mul = {}};
+  p.x = as_type({0.1f, 2.5f, 1e9f, -1e9f, 0, 0, 0, 1.0f, kInfinity, 1, 1, 0, 0, 0}, p.type);
+  p.fixed = StaticScale{.scale = 1.0f, .zero_point = 1.0f};
+  const Result r = run(row(), p);
+  EXPECT_EQ(std::vector<int8_t>(r.q.begin(), r.q.begin() + 4),
+            (std::vector<int8_t>{1, 4, 127, -128}));  // rne(3.5) = 4; rne(2.5) + 1 = 3
+  EXPECT_EQ(r.scale[0], 1.0f);
+  EXPECT_TRUE(std::isnan(r.scale[1]));  // an infinity has no static code
+  EXPECT_EQ(r.sum[1], 0);
 }
 
 TEST_P(QuantizeRows, PadsWithZerosAndSumsTheCodes) {

@@ -19,38 +19,49 @@ constexpr LayoutRow kLayouts[] = {
 #undef MZ_LAYOUT
 };
 
-#define MZ_QUANTIZE_ROWS(name, isa, run)
 constexpr LinearKernel kLinearKernels[] = {
-#define MZ_LINEAR(name, layout, isa, activation, m_tile, n_tile, scratch, declines, run) \
-  {name,    LayoutId::layout, Isa::isa, ActivationForm::activation, m_tile, n_tile,      \
+#define MZ_LINEAR(name, layout, isa, form, weights, m_tile, n_tile, scratch, declines, run)        \
+  {name,    LayoutId::layout, Isa::isa, ActivationForm::form, WeightForm::weights, m_tile, n_tile, \
    scratch, declines,         run},
 #include "kernels/kernels.inc"
-#undef MZ_LINEAR
 };
-#undef MZ_QUANTIZE_ROWS
 
-#define MZ_LINEAR(name, layout, isa, activation, m_tile, n_tile, scratch, declines, run)
 constexpr QuantizeRowsKernel kQuantizeRowsKernels[] = {
 #define MZ_QUANTIZE_ROWS(name, isa, run) {name, Isa::isa, run},
 #include "kernels/kernels.inc"
-#undef MZ_QUANTIZE_ROWS
 };
-#undef MZ_LINEAR
+
+constexpr QuantizeMxKernel kQuantizeMxKernels[] = {
+#define MZ_QUANTIZE_MX(name, isa, run) {name, Isa::isa, run},
+#include "kernels/kernels.inc"
+};
+
+bool is_channel_form(const QuantScheme& weight) {
+  return !weight.asymmetric && (weight.granularity == Granularity::kNone ||
+                                weight.granularity == Granularity::kPerChannel);
+}
 
 // Why a row does not serve a call; empty when it does.
-std::string refusal(const LinearKernel& row, int64_t m, int64_t n, int64_t k, Isa isa) {
+std::string refusal(const LinearKernel& row, const QuantScheme& weight, int64_t m, int64_t n,
+                    int64_t k, Isa isa) {
   if (row.isa > isa) {
     return "needs " + std::string(isa_name(row.isa)) + ", this run has " +
            std::string(isa_name(isa));
+  }
+  if (row.weights == WeightForm::kChannel && !is_channel_form(weight)) {
+    return "takes one scale per output channel, no groups and no offsets";
+  }
+  if (row.weights == WeightForm::kGrouped && is_channel_form(weight)) {
+    return "takes groups and offsets only";
   }
   const char* reason = row.declines == nullptr ? nullptr : row.declines(m, n, k);
   return reason == nullptr ? std::string() : reason;
 }
 
-bool serves(const LinearKernel& row, int64_t n, int64_t k, Isa isa) {
+bool serves(const LinearKernel& row, const QuantScheme& weight, int64_t n, int64_t k, Isa isa) {
   // Rows decline by k and by ranges of m: the ends of these ranges stand for every m.
   for (int64_t m : {int64_t{1}, int64_t{2}, int64_t{4}, int64_t{16}, int64_t{1} << 20}) {
-    if (!refusal(row, m, n, k, isa).empty()) return false;
+    if (!refusal(row, weight, m, n, k, isa).empty()) return false;
   }
   return true;
 }
@@ -62,6 +73,7 @@ bool is_reference(const LinearKernel& row) { return row.name.ends_with("/referen
 std::span<const LayoutRow> layout_rows() { return kLayouts; }
 std::span<const LinearKernel> linear_kernels() { return kLinearKernels; }
 std::span<const QuantizeRowsKernel> quantize_rows_kernels() { return kQuantizeRowsKernels; }
+std::span<const QuantizeMxKernel> quantize_mx_kernels() { return kQuantizeMxKernels; }
 
 const LayoutRow& layout_row(LayoutId id) {
   for (const LayoutRow& row : kLayouts) {
@@ -79,7 +91,7 @@ const LayoutRow& choose_layout(const QuantScheme& weight, ActivationForm activat
     fallback = &layout;
     for (const LinearKernel& row : kLinearKernels) {
       if (row.layout == layout.id && row.activation == activation && !is_reference(row) &&
-          serves(row, n, k, isa)) {
+          serves(row, weight, n, k, isa)) {
         return layout;
       }
     }
@@ -90,12 +102,13 @@ const LayoutRow& choose_layout(const QuantScheme& weight, ActivationForm activat
                         ", granularity " + std::to_string(static_cast<int>(weight.granularity))});
 }
 
-const LinearKernel& choose_linear_kernel(LayoutId layout, ActivationForm activation, int64_t m,
-                                         int64_t n, int64_t k, Isa isa) {
+const LinearKernel& choose_linear_kernel(LayoutId layout, const QuantScheme& weight,
+                                         ActivationForm activation, int64_t m, int64_t n, int64_t k,
+                                         Isa isa) {
   std::string reasons;
   for (const LinearKernel& row : kLinearKernels) {
     if (row.layout != layout || row.activation != activation) continue;
-    const std::string reason = refusal(row, m, n, k, isa);
+    const std::string reason = refusal(row, weight, m, n, k, isa);
     if (reason.empty()) return row;
     reasons += (reasons.empty() ? "" : "; ") + std::string(row.name) + ": " + reason;
   }
@@ -111,6 +124,13 @@ const QuantizeRowsKernel& choose_quantize_rows_kernel(Isa isa) {
     if (row.isa <= isa) return row;
   }
   check_failed("quantize_rows: the reference row is portable", __FILE__, __LINE__);
+}
+
+const QuantizeMxKernel& choose_quantize_mx_kernel(Isa isa) {
+  for (const QuantizeMxKernel& row : kQuantizeMxKernels) {
+    if (row.isa <= isa) return row;
+  }
+  check_failed("quantize_mx: the reference row is portable", __FILE__, __LINE__);
 }
 
 }  // namespace mezzotint

@@ -20,12 +20,14 @@ namespace mezzotint {
 // --- packed layouts ------------------------------------------------------------------------------
 
 enum class LayoutId : uint32_t {
-  kFloatRows = 1,  // w as in the file, [n][k]
-  kInt8Rows = 2,   // int8 codes [n][k]
-  kInt8Vnni = 3,   // u8 = code + 128 in panels [n/32][k/4][32][4]
+  kFloatRows = 1,   // w as in the file, [n][k]
+  kInt8Rows = 2,    // int8 codes [n][k]
+  kInt8Vnni = 3,    // u8 = code + 128 in panels [n/32][k/4][32][4]
+  kNibbleRows = 4,  // int4 or e2m1 codes [n][(k+1)/2], low nibble = even k
+  kE4M3Rows = 5,    // e4m3 codes [n][k]
 };
 
-// Row-major [n,k] codes or floats as they stand in a file.
+// Row-major [n,k] floats as they stand in a file, or codes: code_row_bytes() per row.
 struct WeightCodes {
   Element element = Element::kF32;
   int64_t n = 0;
@@ -68,11 +70,19 @@ Tensor unpack_weight(const Buffer& blob);  // the file's tensor back, byte for b
 
 // --- kernel rows ---------------------------------------------------------------------------------
 
+// Which weights of its layout a row serves.
+enum class WeightForm : uint8_t {
+  kChannel,  // one scale per row and no offset, or no scale at all
+  kGrouped,  // groups or offsets, and nothing else: float sums, where kChannel rows are exact
+  kEvery,
+};
+
 struct LinearKernel {
   std::string_view name;  // "int8_vnni/avx512_vnni"
   LayoutId layout;
   Isa isa;
   ActivationForm activation;
+  WeightForm weights;
   int64_t m_tile, n_tile;               // how a call is split
   int64_t (*scratch_bytes)(int64_t k);  // per tile; may be null
   // The reason, or null: accepts. May be null itself: accepts everything.
@@ -86,17 +96,26 @@ struct QuantizeRowsKernel {
   QuantizeRowsFn run;
 };
 
+struct QuantizeMxKernel {
+  std::string_view name;
+  Isa isa;
+  QuantizeMxFn run;
+};
+
 bool is_reference(const LinearKernel& row);  // serves every shape, slowly
 
 std::span<const LinearKernel> linear_kernels();
 std::span<const QuantizeRowsKernel> quantize_rows_kernels();
+std::span<const QuantizeMxKernel> quantize_mx_kernels();
 
 // The first layout (best first) that holds the weight and has a row for every m at this ISA.
 const LayoutRow& choose_layout(const QuantScheme& weight, ActivationForm activation, int64_t n,
                                int64_t k, Isa isa);
 // The first row of a layout that accepts the shape; throws Error(kUnsupported) with every reason.
-const LinearKernel& choose_linear_kernel(LayoutId layout, ActivationForm activation, int64_t m,
-                                         int64_t n, int64_t k, Isa isa);
+const LinearKernel& choose_linear_kernel(LayoutId layout, const QuantScheme& weight,
+                                         ActivationForm activation, int64_t m, int64_t n, int64_t k,
+                                         Isa isa);
 const QuantizeRowsKernel& choose_quantize_rows_kernel(Isa isa);
+const QuantizeMxKernel& choose_quantize_mx_kernel(Isa isa);
 
 }  // namespace mezzotint

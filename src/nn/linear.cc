@@ -1,15 +1,20 @@
 #include "mezzotint/linear.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/parallel_for.h"
+#include "base/workspace.h"
+#include "kernels/float_ops.h"
 #include "kernels/linear_driver.h"
 #include "kernels/registry.h"
 #include "mezzotint/error.h"
 #include "nn/linear_input.h"
 #include "nn/linear_state.h"
+#include "numerics/float_type.h"
 
 namespace mezzotint {
 namespace {
@@ -43,7 +48,21 @@ void check_matrix(const Linear& linear, std::string_view which, const ConstMatri
   }
 }
 
-void check_call(const Linear& linear, const ConstMatrix& x, const Matrix& y) {
+// Steps are indices of calibrated rows, whichever way the policy runs them.
+void check_step(const Linear& linear, int step) {
+  const LinearPlan& plan = linear.state()->plan;
+  if (plan.activation_mode != ActivationMode::kPolicy || step < plan.steps) return;
+  throw Error(ErrorCode::kUsage, "the denoising step is outside the calibrated ones",
+              {.layer = linear.name(),
+               .expected = fmt::format("a step of 0..{}, as the file holds {} calibrated steps",
+                                       plan.steps - 1, plan.steps),
+               .found = fmt::format("step {}", step),
+               .fix = "run as many steps as were calibrated, or calibrate again"});
+}
+
+// Everything that can be refused, before the first kernel runs.
+void check_call(const Linear& linear, const ConstMatrix& x, const Matrix& y,
+                const ExecContext& ctx) {
   if (linear.state() == nullptr) {
     bad_call(linear, "the linear holds no weight", "from_float() or quantize() before run()",
              "an empty linear");
@@ -58,6 +77,8 @@ void check_call(const Linear& linear, const ConstMatrix& x, const Matrix& y) {
     bad_call(linear, "y has the wrong dtype", std::string(dtype_name(x.dtype)) + " like x",
              std::string(dtype_name(y.dtype)));
   }
+  check_step(linear, ctx.step());
+  (void)linear.kernel(x.rows);
 }
 
 template <typename T>
@@ -75,25 +96,145 @@ LayoutId layout_of(const LinearState& state) {
 }
 
 const LinearKernel& kernel_of(const LinearState& state, int64_t m) {
-  return choose_linear_kernel(layout_of(state), activation_form(state.plan), m, state.plan.n,
-                              state.plan.k, state.isa);
+  return choose_linear_kernel(layout_of(state), state.plan.weight, activation_form(state.plan), m,
+                              state.plan.n, state.plan.k, state.isa);
 }
 
-void run_checked(const LinearState& state, const LinearKernel& kernel, LinearInput& input,
-                 const Matrix& y, const ExecContext& ctx) {
-  LinearTile tile = {};
-  input.fill(state.plan, floats_of(state.mul_scale), state.isa, tile);
+// The row of the static tables that a step uses; -1: x is measured.
+int64_t static_row(const LinearState& state, int step) {
+  switch (state.plan.activation_mode) {
+    case ActivationMode::kFloat:
+    case ActivationMode::kDynamic:
+      return -1;
+    case ActivationMode::kStatic:
+      return 0;
+    case ActivationMode::kPolicy:
+      break;
+  }
+  return step >= 0 && state.policy.at(step) == StepMode::kStatic ? step : -1;
+}
+
+InputForm input_form(const LinearState& state, int64_t static_row) {
+  InputForm form = {.kind = activation_form(state.plan),
+                    .scheme = state.plan.activation,
+                    .mul_scale = floats_of(state.mul_scale)};
+  if (static_row >= 0) {
+    form.scheme.granularity = Granularity::kPerTensor;
+    form.fixed = StaticScale{.scale = state.input_scale.data<float>()[static_row],
+                             .zero_point = state.input_offset.data<float>()[static_row]};
+  }
+  return form;
+}
+
+void fill_weight(const LinearState& state, int64_t static_row, LinearTile& tile) {
+  const LinearPlan& plan = state.plan;
   tile.w = packed_payload(state.blob);
-  tile.w_element = state.plan.weight.element;
+  tile.w_element = plan.weight.element;
   tile.w_scale = data_or_null<float>(state.weight_scale);
+  tile.w_group = plan.weight.group;
+  tile.w_offset = data_or_null<float>(state.weight_offset);
+  // e8m0 bytes, under whichever dtype the file gave them
+  if (!state.block_scale.empty()) {
+    tile.w_block_scale = reinterpret_cast<const uint8_t*>(state.block_scale.raw());
+  }
+  tile.w_dual_scale = data_or_null<float>(state.dual_scale);
   tile.bias = data_or_null<float>(state.bias);
+  if (static_row >= 0) {  // bias and both scales are folded into the step's tables
+    tile.w_scale = state.deq_scale.data<float>() + static_row * plan.n;
+    tile.acc_bias = state.quant_bias.data<int32_t>() + static_row * plan.n;
+    tile.bias = nullptr;
+  }
+}
+
+// y may be of another float type than x.
+void run_main(const LinearState& state, LinearInput& input, const Matrix& y,
+              const ExecContext& ctx) {
+  LinearTile tile = {};
+  const int64_t row = static_row(state, ctx.step());
+  input.fill(input_form(state, row), state.isa, tile);
+  fill_weight(state, row, tile);
   tile.m = y.rows;
   tile.n = state.plan.n;
   tile.k = state.plan.k;
   tile.y = y.data;
   tile.y_type = float_type_of(y.dtype);
   tile.y_stride = y.row_stride;
-  run_linear(kernel, tile, ctx);
+  run_linear(kernel_of(state, y.rows), tile, ctx);
+}
+
+// A float linear without bias, smoothed like the layer it belongs to.
+void run_factor(const LinearState& factor, LinearInput& input, std::span<const float> mul_scale,
+                const Matrix& y, const ExecContext& ctx) {
+  LinearTile tile = {};
+  input.fill({.kind = ActivationForm::kFloat, .mul_scale = mul_scale}, factor.isa, tile);
+  fill_weight(factor, -1, tile);
+  tile.m = y.rows;
+  tile.n = factor.plan.n;
+  tile.k = factor.plan.k;
+  tile.y = y.data;
+  tile.y_type = float_type_of(y.dtype);
+  tile.y_stride = y.row_stride;
+  run_linear(kernel_of(factor, y.rows), tile, ctx);
+}
+
+// Rows of y that the low-rank branch makes at a time: its f32 copies of y stay small.
+constexpr int64_t kLowRankRows = 1024;
+
+Matrix f32_matrix(const Scratch& memory, int64_t rows, int64_t cols) {
+  return {memory.as<float>(), DType::kF32, rows, cols, cols};
+}
+
+// y = main + branch in f32, rounded once.
+void add_rounded(const Matrix& main, const Matrix& branch, const Matrix& y, Isa isa,
+                 const ExecContext& ctx) {
+  constexpr int64_t kGrain = 16;
+  const FloatOps& ops = float_ops(isa);
+  const FloatType type = float_type_of(y.dtype);
+  parallel_for(ctx, y.rows, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t m = begin; m < end; ++m) {
+      float* sum = static_cast<float*>(main.data) + m * main.row_stride;
+      const float* add = static_cast<const float*>(branch.data) + m * branch.row_stride;
+      for (int64_t n = 0; n < y.cols; ++n) sum[n] += add[n];
+      ops.narrow(sum, offset_floats(y.data, type, m * y.row_stride), type, y.cols);
+    }
+  });
+}
+
+// y = x' w^T + (x' down^T) up^T + bias, by blocks of rows.
+void run_with_low_rank(const LinearState& state, const ConstMatrix& x, const Matrix& y,
+                       const ExecContext& ctx) {
+  const int64_t block = std::min(x.rows, kLowRankRows);
+  constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
+  const Scratch main_memory = ctx.workspace().take(block * state.plan.n * kFloatBytes);
+  const Scratch branch_memory = ctx.workspace().take(block * state.plan.n * kFloatBytes);
+  const Scratch inner_memory = ctx.workspace().take(block * state.plan.rank * kFloatBytes);
+  for (int64_t first = 0; first < x.rows; first += block) {
+    const int64_t rows = std::min(block, x.rows - first);
+    const Matrix main = f32_matrix(main_memory, rows, state.plan.n);
+    const Matrix branch = f32_matrix(branch_memory, rows, state.plan.n);
+    const Matrix inner = f32_matrix(inner_memory, rows, state.plan.rank);
+    ConstMatrix part = x;
+    part.rows = rows;
+    part.data = offset_floats(x.data, float_type_of(x.dtype), first * x.row_stride);
+    LinearInput input(part, ctx);
+    run_main(state, input, main, ctx);
+    run_factor(*state.low_rank_down, input, floats_of(state.mul_scale), inner, ctx);
+    LinearInput inner_input(inner, ctx);
+    run_factor(*state.low_rank_up, inner_input, {}, branch, ctx);
+    Matrix out = y;
+    out.rows = rows;
+    out.data = offset_floats(y.data, float_type_of(y.dtype), first * y.row_stride);
+    add_rounded(main, branch, out, state.isa, ctx);
+  }
+}
+
+void run_checked(const LinearState& state, LinearInput& input, const Matrix& y,
+                 const ExecContext& ctx) {
+  if (state.low_rank_down != nullptr) {
+    run_with_low_rank(state, input.matrix(), y, ctx);
+  } else {
+    run_main(state, input, y, ctx);
+  }
 }
 
 void tell_tap(std::string_view name, const ConstMatrix& x, const ExecContext& ctx) {
@@ -127,12 +268,7 @@ std::string_view Linear::kernel(int64_t m) const {
 }
 
 int64_t Linear::resident_bytes() const noexcept {
-  if (state_ == nullptr) return 0;
-  int64_t bytes = state_->blob.size();
-  for (const Tensor* t : {&state_->weight_scale, &state_->mul_scale, &state_->bias}) {
-    if (!t->empty()) bytes += t->byte_size();
-  }
-  return bytes;
+  return state_ == nullptr ? 0 : mezzotint::resident_bytes(*state_);
 }
 
 void Linear::set_state(std::shared_ptr<const LinearState> state) {
@@ -147,12 +283,11 @@ void Linear::set_state(std::shared_ptr<const LinearState> state) {
 }
 
 void Linear::run(const ConstMatrix& x, const Matrix& y, const ExecContext& ctx) const {
-  check_call(*this, x, y);
+  check_call(*this, x, y, ctx);
   tell_tap(name_, x, ctx);
   if (x.rows == 0) return;
-  const LinearKernel& kernel = kernel_of(*state_, x.rows);
   LinearInput input(x, ctx);
-  run_checked(*state_, kernel, input, y, ctx);
+  run_checked(*state_, input, y, ctx);
 }
 
 void run_group(const LinearGroup& group, const ConstMatrix& x, std::span<const Matrix> y,
@@ -165,16 +300,13 @@ void run_group(const LinearGroup& group, const ConstMatrix& x, std::span<const M
   }
   for (size_t i = 0; i < y.size(); ++i) {
     MZ_CHECK(group.members[i] != nullptr);
-    check_call(*group.members[i], x, y[i]);
+    check_call(*group.members[i], x, y[i], ctx);
   }
   tell_tap(group.name, x, ctx);
   if (x.rows == 0) return;
-  std::vector<const LinearKernel*> kernels;
-  for (const Linear* member : group.members)
-    kernels.push_back(&kernel_of(*member->state(), x.rows));
   LinearInput input(x, ctx);
   for (size_t i = 0; i < y.size(); ++i) {
-    run_checked(*group.members[i]->state(), *kernels[i], input, y[i], ctx);
+    run_checked(*group.members[i]->state(), input, y[i], ctx);
   }
 }
 

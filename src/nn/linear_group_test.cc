@@ -93,7 +93,10 @@ TEST(LinearGroup, MakesEveryFormOfTheInputOnce) {
     const std::span<const float> factors =
         mul.empty() ? std::span<const float>()
                     : std::span<const float>(mul.data<float>(), static_cast<size_t>(mul.size()));
-    input.fill(state.plan, factors, state.isa, tiles[i]);
+    input.fill({.kind = activation_form(state.plan),
+                .scheme = state.plan.activation,
+                .mul_scale = factors},
+               state.isa, tiles[i]);
   }
   EXPECT_EQ(tiles[0].xq, tiles[1].xq);   // same scheme, no smoothing: one set of codes
   EXPECT_NE(tiles[0].xq, tiles[2].xq);   // smoothed: its own codes

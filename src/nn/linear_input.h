@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 
 #include "base/cpu_features.h"
@@ -20,31 +21,39 @@ FloatType float_type_of(DType dtype);  // F32, BF16 or F16; MZ_CHECKs
 // How a plan reads x.
 ActivationForm activation_form(const LinearPlan& plan);
 
+// How one call reads x: a plan, resolved for its denoising step.
+struct InputForm {
+  ActivationForm kind = ActivationForm::kFloat;
+  QuantScheme scheme{};                // of the codes
+  std::optional<StaticScale> fixed{};  // kInt8Rows: given by the file, not measured
+  std::span<const float> mul_scale{};  // [k], or empty
+};
+
 class LinearInput {
  public:
   LinearInput(const ConstMatrix& x, const ExecContext& ctx) : x_(x), ctx_(ctx) {}
 
-  // Fills the x fields of `tile` for a plan with these smoothing factors ([k], or empty). Plans
-  // that agree on the form share it.
-  void fill(const LinearPlan& plan, std::span<const float> mul_scale, Isa isa, LinearTile& tile);
+  // Fills the x fields of `tile`. Linears that agree on the form share it.
+  void fill(const InputForm& wanted, Isa isa, LinearTile& tile);
+
+  const ConstMatrix& matrix() const { return x_; }
 
  private:
-  struct Form {
-    ActivationForm kind;
-    QuantScheme scheme;
-    std::span<const float> mul_scale;
+  struct Made {
+    InputForm form;
     Scratch values;  // codes, or smoothed f32
-    Scratch scale;
-    Scratch sum;
+    Scratch scale;   // f32 per row; MX: e8m0 per block
+    Scratch extra;   // sums of codes; dual level: f32 per 512
   };
 
-  const Form& form(const LinearPlan& plan, std::span<const float> mul_scale, Isa isa);
-  void quantize(Form& form, Isa isa) const;
-  void smooth(Form& form) const;
+  const Made& made(const InputForm& wanted, Isa isa);
+  void quantize(Made& made, Isa isa) const;
+  void quantize_mx(Made& made, Isa isa) const;
+  void smooth(Made& made) const;
 
   ConstMatrix x_;
   const ExecContext& ctx_;
-  std::deque<Form> forms_;
+  std::deque<Made> made_;
 };
 
 }  // namespace mezzotint

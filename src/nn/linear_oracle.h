@@ -35,6 +35,7 @@ inline std::vector<float> floats(const Tensor* tensor, size_t size, float otherw
   if (tensor == nullptr) return std::vector<float>(size, otherwise);
   std::vector<float> values(static_cast<size_t>(tensor->size()));
   widen_into(*tensor, values);
+  if (values.size() == 1) values.resize(size, values[0]);  // one scale for every row
   return values;
 }
 
@@ -67,9 +68,11 @@ inline OracleResult oracle_linear(const std::string& algorithm, const LayerTenso
   const auto k = static_cast<size_t>(weight.dim(1));
   const int8_t* w = weight.data<int8_t>();
   const std::vector<float> scale = floats(find(tensors, "weight_scale"), n, 0);
+  const std::vector<float> offset = floats(find(tensors, "weight_offset"), n, 0);
   const std::vector<float> bias = floats(find(tensors, "bias"), n, 0);
   const std::vector<float> mul = floats(find(tensors, "div.mul_scale"), k, 1);
   const bool quantizes_x = algorithm == "W8A8_DYNAMIC";
+  const bool exact = quantizes_x && std::ranges::all_of(offset, [](float v) { return v == 0; });
   OracleResult result;
   std::vector<float> row(k);
   std::vector<int> codes(k);
@@ -80,16 +83,14 @@ inline OracleResult oracle_linear(const std::string& algorithm, const LayerTenso
       double sum = 0;
       double magnitude = 0;
       for (size_t j = 0; j < k; ++j) {
-        const double product =
-            (quantizes_x ? codes[j] : static_cast<double>(row[j])) * w[o * k + j];
-        sum += product;
-        magnitude += std::abs(product);
+        const double value = quantizes_x ? codes[j] : static_cast<double>(row[j]);
+        sum += value * (w[o * k + j] - static_cast<double>(offset[o]));
+        magnitude += std::abs(value) * (std::abs(w[o * k + j]) + std::abs(offset[o]));
       }
       const double factor = scale[o] * x_scale;
       const double y = sum * factor + bias[o];
       // Integer sums are exact: conversion, two products, one sum. Float ones round k times more.
-      const double roundings =
-          quantizes_x ? 4 * std::abs(sum) : (static_cast<double>(k) + 4) * magnitude;
+      const double roundings = exact ? 4 * std::abs(sum) : (static_cast<double>(k) + 6) * magnitude;
       result.y.push_back(y);
       result.bound.push_back(kUnit * (roundings * factor + std::abs(y)) +
                              output_rounding(dtype, y) + 0x1p-126);

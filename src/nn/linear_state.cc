@@ -34,6 +34,11 @@ Tensor widened_bias(const std::string& name, const Tensor& bias, int64_t n) {
   return widened(bias);
 }
 
+std::shared_ptr<const LinearState> factor_state(const Tensor& factor, Isa isa) {
+  if (factor.empty()) return nullptr;
+  return make_linear_state(float_params("low-rank factor", factor, {}), isa);
+}
+
 }  // namespace
 
 LinearParams float_params(const std::string& name, const Tensor& weight,
@@ -56,9 +61,9 @@ LinearParams float_params(const std::string& name, const Tensor& weight,
   return params;
 }
 
-std::shared_ptr<const LinearState> make_linear_state(const LinearParams& params, Isa isa) {
+std::shared_ptr<const LinearState> make_linear_state(const LinearParams& params, Isa isa,
+                                                     const TimestepPolicy& policy) {
   const LinearPlan& plan = params.plan;
-  MZ_CHECK(params.codes.shape() == (Shape{plan.n, plan.k}));
   const LayoutRow& layout = choose_layout(plan.weight, activation_form(plan), plan.n, plan.k, isa);
   const WeightCodes codes = {
       .element = plan.weight.element, .n = plan.n, .k = plan.k, .data = params.codes.raw()};
@@ -66,10 +71,33 @@ std::shared_ptr<const LinearState> make_linear_state(const LinearParams& params,
                        .algorithm = params.algorithm,
                        .blob = pack_weight(layout, codes, plan.weight.group),
                        .weight_scale = params.weight_scale,
+                       .weight_offset = params.weight_offset,
+                       .block_scale = params.block_scale,
+                       .dual_scale = params.dual_scale,
                        .mul_scale = params.mul_scale,
                        .bias = params.bias,
+                       .input_scale = params.input_scale,
+                       .input_offset = params.input_offset,
+                       .quant_bias = params.quant_bias,
+                       .deq_scale = params.deq_scale,
+                       .low_rank_down = factor_state(params.low_rank_down, isa),
+                       .low_rank_up = factor_state(params.low_rank_up, isa),
+                       .policy = policy,
                        .isa = isa};
   return std::make_shared<const LinearState>(std::move(state));
+}
+
+int64_t resident_bytes(const LinearState& state) {
+  int64_t bytes = state.blob.size();
+  for (const Tensor* t : {&state.weight_scale, &state.weight_offset, &state.block_scale,
+                          &state.dual_scale, &state.mul_scale, &state.bias, &state.input_scale,
+                          &state.input_offset, &state.quant_bias, &state.deq_scale}) {
+    if (!t->empty()) bytes += t->byte_size();
+  }
+  for (const auto& factor : {state.low_rank_down, state.low_rank_up}) {
+    if (factor != nullptr) bytes += resident_bytes(*factor);
+  }
+  return bytes;
 }
 
 }  // namespace mezzotint

@@ -8,17 +8,30 @@
 #include "kernels/registry.h"
 #include "mezzotint/linear.h"
 #include "mezzotint/tensor.h"
+#include "mezzotint/timestep.h"
 #include "quant/plan.h"
 
 namespace mezzotint {
 
 struct LinearState {
   LinearPlan plan;
-  std::string algorithm;     // label, or "FLOAT"
-  Buffer blob;               // packed weight (kernels/registry.h)
-  Tensor weight_scale;       // F32 [n]; empty for float weights
-  Tensor mul_scale;          // F32 [k]; empty without smoothing
-  Tensor bias;               // F32 [n]; empty without bias
+  std::string algorithm;  // label, or "FLOAT"
+  Buffer blob;            // packed weight (kernels/registry.h)
+  // As in LinearParams (quant/plan.h).
+  Tensor weight_scale;
+  Tensor weight_offset;
+  Tensor block_scale;
+  Tensor dual_scale;
+  Tensor mul_scale;
+  Tensor bias;
+  Tensor input_scale;
+  Tensor input_offset;
+  Tensor quant_bias;
+  Tensor deq_scale;
+  // The low-rank branch: float linears [rank,k] and [n,rank], or null.
+  std::shared_ptr<const LinearState> low_rank_down;
+  std::shared_ptr<const LinearState> low_rank_up;
+  TimestepPolicy policy;     // kPolicy only
   Isa isa = Isa::kPortable;  // ceiling that rows are chosen under
 };
 
@@ -27,7 +40,10 @@ struct LinearState {
 LinearParams float_params(const std::string& name, const Tensor& weight,
                           const std::optional<Tensor>& bias);
 
-// Packs what a file holds. `params` comes from a contract's read (quant/algorithm.h).
-std::shared_ptr<const LinearState> make_linear_state(const LinearParams& params, Isa isa);
+// Packs what a file holds. `params` comes from read_layer_params (quant/algorithm.h).
+std::shared_ptr<const LinearState> make_linear_state(const LinearParams& params, Isa isa,
+                                                     const TimestepPolicy& policy = {});
+
+int64_t resident_bytes(const LinearState& state);
 
 }  // namespace mezzotint

@@ -90,22 +90,38 @@ BiasRule bias_rule(const Linear& linear) {
   return linear.has_bias() ? BiasRule::kRequired : BiasRule::kUnwanted;
 }
 
-void build(const QuantizedFolder& folder, Isa isa, Swap& swap) {
+TimestepPolicy policy_of(const QuantizedFolder& folder, const QuantizeOptions& options) {
+  if (options.timestep_policy) return *options.timestep_policy;
+  const auto stored = folder.descriptor.facts.find(facts::kTimestepPolicy);
+  if (stored == folder.descriptor.facts.end()) return {};
+  try {
+    return TimestepPolicy::parse(stored->second);
+  } catch (const Error& error) {
+    ErrorDetails details = error.details();
+    details.file = folder.files.descriptor.string();
+    details.fix = "correct metadata.mezzotint.timestep_policy, or give a policy of your own";
+    throw Error(error.code(), "the descriptor's timestep policy cannot be read",
+                std::move(details));
+  }
+}
+
+void build(const QuantizedFolder& folder, const TimestepPolicy& policy, Isa isa, Swap& swap) {
   const Linear& linear = *swap.linear;
   const ExpectedLinear expected = {.dims = {.n = linear.out_features(), .k = linear.in_features()},
                                    .bias = bias_rule(linear)};
-  swap.state = make_linear_state(read_layer(folder, swap.entry, expected), isa);
+  swap.state = make_linear_state(read_layer(folder, swap.entry, expected), isa, policy);
   release_layer(folder, swap.entry);
 }
 
 // Packs on all threads; the error of the first layer, in the descriptor's order, wins.
-void build_all(const QuantizedFolder& folder, std::vector<Swap>& swaps, const ExecContext& ctx) {
+void build_all(const QuantizedFolder& folder, const TimestepPolicy& policy,
+               std::vector<Swap>& swaps, const ExecContext& ctx) {
   const Isa isa = active_isa();
   std::vector<std::exception_ptr> errors(swaps.size());
   parallel_for(ctx, static_cast<int64_t>(swaps.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       try {
-        build(folder, isa, swaps[static_cast<size_t>(i)]);
+        build(folder, policy, isa, swaps[static_cast<size_t>(i)]);
       } catch (...) {
         errors[static_cast<size_t>(i)] = std::current_exception();
       }
@@ -163,7 +179,7 @@ Report quantize(const ModuleMap& model, const std::filesystem::path& descriptor,
   const QuantizedFolder folder = open_quantized(descriptor, options.rank);
   Report report;
   std::vector<Swap> swaps = match(by_name(model), folder, options.strictness, ctx, report);
-  build_all(folder, swaps, ctx);
+  build_all(folder, policy_of(folder, options), swaps, ctx);
   note_unwanted_biases(folder, swaps, report);
   add_rows(model, folder, swaps, report);
   // Nothing throws from here on.

@@ -68,7 +68,7 @@ std::vector<Corruption> corruptions() {
              float_tensor(DType::kF32, {18, 1}, std::vector<float>(18, 1));
        },
        ErrorCode::kInput,
-       {"weight_scale has the wrong shape: expected [6,1] or [6] or [1,6], got [18,1]"}},
+       {"weight_scale has the wrong shape: expected [6,1] or [6] or [1,6] or [6,G]", "got [18,1]"}},
       {"long bias",
        [=](auto& f) {
          f.at(a + ".bias").tensor = float_tensor(DType::kF32, {7}, std::vector<float>(7, 1));
@@ -104,33 +104,41 @@ std::vector<Corruption> corruptions() {
          f.at(a + ".weight_scale").tensor =
              float_tensor(DType::kF32, {6, 4}, std::vector<float>(24, 1));
        },
-       ErrorCode::kUnsupported,
-       {"one scale per group of 8 columns", "got [6,4]"}},
-      {"asymmetric",
-       [=](auto& f) {  // case 24, refused
-         f.erase(b + ".weight_offset");
-         f.tensors.push_back(
-             {b + ".weight_offset", "W8A16", float_tensor(DType::kF32, {5, 1}, {0, 0, -28, 0, 0})});
+       ErrorCode::kInput,
+       {"weight_offset has other groups than the layer's scales: expected [6,4], got [6,1]"}},
+      {"groups of no size",
+       [=](auto& f) {
+         f.at(a + ".weight_scale").tensor =
+             float_tensor(DType::kF32, {6, 5}, std::vector<float>(30, 1));
        },
-       ErrorCode::kUnsupported,
-       {"asymmetric weights are not served", "expected zeros, got -28 at 2", "layer blocks.0.b"}},
-      {"low rank",
+       ErrorCode::kInput,
+       {"weight_scale has the wrong shape", "got [6,5]"}},
+      {"infinite offset",
+       [=](auto& f) {
+         f.erase(b + ".weight_offset");
+         f.tensors.push_back({b + ".weight_offset", "W8A16",
+                              float_tensor(DType::kF32, {5, 1}, {0, 0, kInf, 0, 0})});
+       },
+       ErrorCode::kInput,
+       {"weight_offset holds a value that cannot be right", "got inf at 2", "layer blocks.0.b"}},
+      {"half a low rank",
        [](auto& f) {
          std::mt19937_64 r(1);
          f.tensors.push_back(
              {"blocks.0.a.svd_lowrank_l1", "FLOAT", normal_tensor(DType::kBF16, {4, 32}, r)});
        },
-       ErrorCode::kUnsupported,
-       {"low-rank branches are not served", "layer blocks.0.a"}},
+       ErrorCode::kInput,
+       {"svd_lowrank_l2 is missing", "both factors of the low-rank branch", "layer blocks.0.a"}},
       {"unknown label",
        [=](auto& f) { relabel(f, a, "W9A9"); },  // case 6
        ErrorCode::kUnsupported,
        {"unknown algorithm", "got W9A9", "layer blocks.0.a", "did you mean",
         "quant_model_description"}},
-      {"planned label",
+      {"label of another width",
        [=](auto& f) { relabel(f, a, "W4A16_AWQ"); },
-       ErrorCode::kUnsupported,
-       {"algorithm W4A16_AWQ is not served by this version", "layer blocks.0.a"}},
+       ErrorCode::kInput,
+       {"weight holds a code that cannot be right: expected int4 codes of [-8, 7]",
+        "layer blocks.0.a"}},
       {"foreign label",
        [=](auto& f) { relabel(f, a, "NF4"); },
        ErrorCode::kUnsupported,

@@ -112,7 +112,7 @@ TEST(Quantize, LenientListsWhatItForgaveAndAppliesTheRest) {
   TestFolder folder;
   TestModel model;
   QuantizedFixture files = fixture();
-  relabel(files, "blocks.0.b", "W4A16");
+  relabel(files, "blocks.0.b", "NF4");
   files.extra_labels = {{"blocks.9.attn.quant_type", "FP8_DYNAMIC"}, {"blocks.7.x", "W8A16"}};
   const Report report = quantize(model.map, files.write(folder.path()),
                                  {.strictness = Strictness::kLenient}, context());
@@ -120,7 +120,7 @@ TEST(Quantize, LenientListsWhatItForgaveAndAppliesTheRest) {
   EXPECT_EQ(report.unmatched.size(), 3u);
   EXPECT_EQ(model.linears[0].algorithm(), "W8A8_DYNAMIC");
   EXPECT_EQ(model.linears[1].algorithm(), "FLOAT");
-  EXPECT_EQ(report.layers[1].reason, "label W4A16 is not served");
+  EXPECT_EQ(report.layers[1].reason, "label NF4 is not served");
 }
 
 TEST(Quantize, LenientDoesNotForgiveDamage) {
@@ -234,8 +234,9 @@ TEST(Quantize, ASmoothedLayerGivesTheFloatLayer) {
   const auto error_with = [&](const char* algorithm, const Tensor& factors) {
     TestFolder folder;
     QuantizedFixture files;
-    files.tensors = write_layer_params(
-        *find_algorithm(algorithm), {.name = "l.linear", .weight = scaled, .bias = {}}, context());
+    files.tensors =
+        write_layer_params(*find_algorithm(algorithm),
+                           {.name = "l.linear", .weight = scaled, .bias = {}}, {}, context());
     files.tensors.push_back({"l.div.mul_scale", "FLOAT", factors});
     Linear linear = Linear::from_float("l", w, {});
     ModuleMap map;
@@ -250,10 +251,16 @@ TEST(Quantize, ASmoothedLayerGivesTheFloatLayer) {
     return std::sqrt(noise / signal);
   };
   const Tensor ones = float_tensor(DType::kF32, {k}, std::vector<float>(static_cast<size_t>(k), 1));
-  for (const char* algorithm : {"W8A16", "W8A8_DYNAMIC"}) {
-    EXPECT_LT(error_with(algorithm, mul), 0.05) << algorithm;
+  for (const auto& [algorithm, most] : {std::pair("W8A16", 0.05),
+                                        {"W8A8_DYNAMIC", 0.05},
+                                        {"W4A16", 0.2},
+                                        {"W4A4_DYNAMIC", 0.35},
+                                        {"W8A8_MXFP8", 0.07},
+                                        {"W4A4_MXFP4", 0.25}}) {
+    EXPECT_LT(error_with(algorithm, mul), most) << algorithm;
     EXPECT_GT(error_with(algorithm, mul), 0.002) << algorithm;  // it was quantized
-    EXPECT_GT(error_with(algorithm, ones), 0.2) << algorithm;   // the factors matter
+    EXPECT_GT(error_with(algorithm, ones), error_with(algorithm, mul) + 0.1)
+        << algorithm;  // the factors matter
   }
 }
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cstdlib>
+#include <deque>
+#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,16 +13,21 @@
 #include "base/check.h"
 #include "base/nearest.h"
 #include "quant/algorithms/contracts.h"
+#include "quant/coding.h"
+#include "solve/low_rank.h"
+#include "solve/rtn.h"
+#include "solve/widen.h"
 
 namespace mezzotint {
 namespace {
 
-#define MZ_ALGORITHM(name, canonical, contract, parameters, summary) \
-  AlgorithmRow{name, canonical, AlgorithmStatus::kServed, &contract, parameters, summary},
+#define MZ_ALGORITHM(name, canonical, contract, alternative, parameters, summary)      \
+  AlgorithmRow{name,       canonical, AlgorithmStatus::kServed, contract, alternative, \
+               parameters, summary},
 #define MZ_PLANNED(name, canonical, summary) \
-  AlgorithmRow{name, canonical, AlgorithmStatus::kPlanned, nullptr, {}, summary},
+  AlgorithmRow{name, canonical, AlgorithmStatus::kPlanned, nullptr, nullptr, {}, summary},
 #define MZ_FOREIGN(name, summary) \
-  AlgorithmRow{name, name, AlgorithmStatus::kForeign, nullptr, {}, summary},
+  AlgorithmRow{name, name, AlgorithmStatus::kForeign, nullptr, nullptr, {}, summary},
 constexpr AlgorithmRow kRows[] = {
 #include "quant/algorithms.inc"
 };
@@ -41,16 +49,162 @@ std::string nearest_served(std::string_view name) {
   return did_you_mean(nearest_names(name, served));
 }
 
-bool is_written(const ParamSpec& spec, HasBias has_bias) {
+// The upstream exporter's name of an algorithm whose files hold low-rank factors.
+std::string low_rank_name(std::string_view name) {
+  constexpr std::string_view kDynamic = "_DYNAMIC";
+  const bool is_dynamic = name.ends_with(kDynamic);
+  if (is_dynamic) name.remove_suffix(kDynamic.size());
+  return fmt::format("{}_SVD{}", name, is_dynamic ? kDynamic : "");
+}
+
+// Rows that no line of algorithms.inc names: every linear algorithm beside a low-rank branch.
+struct LowRankRows {
+  std::deque<std::string> names;
+  std::vector<AlgorithmRow> rows;
+
+  LowRankRows() {
+    for (const AlgorithmRow& row : kRows) {
+      if (row.contract == nullptr || row.name != row.canonical || row.parameters.low_rank) continue;
+      AlgorithmRow derived = row;
+      derived.name = derived.canonical = names.emplace_back(low_rank_name(row.name));
+      derived.parameters.low_rank = true;
+      rows.push_back(derived);
+    }
+  }
+};
+
+const AlgorithmRow* find_row(std::span<const AlgorithmRow> rows, std::string_view name) {
+  const auto it = std::ranges::find_if(
+      rows, [&](const auto& row) { return equal_in_any_case(row.name, name); });
+  return it == rows.end() ? nullptr : &*it;
+}
+
+bool is_written(const ParamSpec& spec, const AlgorithmRow& row, HasBias has_bias) {
   switch (spec.part) {
     case Part::kCore:
       return true;
     case Part::kBias:
       return has_bias == HasBias::kYes;
+    case Part::kLowRank:
+      return row.parameters.low_rank;
     case Part::kSmoothing:
       return false;  // nothing here smooths yet
+    case Part::kReadOnly:
+      return false;
   }
   MZ_CHECK(false);
+}
+
+// --- reading -------------------------------------------------------------------------------------
+
+LinearParams decode_fields(const CheckedTensors& checked, const LayerFile& file) {
+  LinearParams params;
+  for (const CheckedTensor& tensor : checked.tensors) {
+    params.*tensor.spec->field = decode_param(tensor, checked.dims, file);
+  }
+  return params;
+}
+
+bool all_zero(const Tensor& floats) {
+  const float* values = floats.data<float>();
+  return std::all_of(values, values + floats.size(), [](float v) { return v == 0; });
+}
+
+QuantScheme weight_scheme(Element element, const LinearParams& params, const LayerDims& dims) {
+  QuantScheme scheme = {.element = element, .granularity = Granularity::kPerChannel};
+  if (!params.block_scale.empty()) {
+    scheme.granularity =
+        params.dual_scale.empty() ? Granularity::kMxBlock : Granularity::kDualLevel;
+  } else if (dims.groups > 0) {
+    scheme.granularity = Granularity::kPerGroup;
+    scheme.group = dims.k / dims.groups;
+  }
+  scheme.asymmetric = !params.weight_offset.empty();
+  return scheme;
+}
+
+LinearPlan plan_of(const FileContract& contract, const LinearParams& params,
+                   const LayerDims& dims) {
+  return {.n = dims.n,
+          .k = dims.k,
+          .prologue = params.mul_scale.empty() ? Prologue::kNone : Prologue::kSmooth,
+          .activation_mode = contract.mode,
+          .activation = contract.activation,
+          .weight = weight_scheme(contract.weight_element, params, dims),
+          .steps = params.input_scale.empty() ? 0 : params.input_scale.size(),
+          .rank = dims.rank,
+          .has_bias = !params.bias.empty()};
+}
+
+void check_low_rank(const AlgorithmRow& row, const LayerFile& file, const LinearParams& params) {
+  const bool down = !params.low_rank_down.empty();
+  const bool up = !params.low_rank_up.empty();
+  if (down && up) return;
+  if (!down && !up && !row.parameters.low_rank) return;
+  const std::string missing = down ? "svd_lowrank_l2" : "svd_lowrank_l1";
+  throw Error(ErrorCode::kInput, fmt::format("{} is missing", missing),
+              layer_error(file, fmt::format("{}.{}", file.layer, missing),
+                          "both factors of the low-rank branch", "no such tensor",
+                          fmt::format("the layer is {}: export it again", row.name)));
+}
+
+// Integer sums stay within 32 bits whatever x is: |codes of x| <= 128, |codes of w| <= 128.
+void check_quant_bias(const LayerFile& file, const LinearParams& params) {
+  if (params.quant_bias.empty()) return;
+  constexpr int64_t kLargestProduct = int64_t{128} * 128;
+  const int64_t room = std::numeric_limits<int32_t>::max() - kLargestProduct * params.plan.k;
+  const int32_t* values = params.quant_bias.data<int32_t>();
+  for (int64_t i = 0; i < params.quant_bias.size(); ++i) {
+    if (std::abs(int64_t{values[i]}) <= room) continue;
+    throw Error(ErrorCode::kUnsupported, "quant_bias leaves no room in 32 bits for the sum",
+                layer_error(file, file.prefix + ".quant_bias", fmt::format("at most {}", room),
+                            fmt::format("{} at {}", values[i], i),
+                            "keep the layer float, or give it W8A8_DYNAMIC"));
+  }
+}
+
+// --- writing -------------------------------------------------------------------------------------
+
+void check_finite(const FloatLayer& layer) {
+  const std::optional<int64_t> bad = first_row_not_finite(layer.weight);
+  if (!bad) return;
+  throw Error(ErrorCode::kInput, "the weight holds a value that is not finite",
+              {.layer = layer.name,
+               .tensor = layer.name + ".weight",
+               .expected = "finite values",
+               .found = fmt::format("inf or nan in row {}", *bad),
+               .fix = "repair the source file, or keep the layer with --exclude"});
+}
+
+LinearParams quantize_layer(const AlgorithmRow& row, const FloatLayer& layer, const LayerDims& dims,
+                            const ExecContext& ctx) {
+  LinearParams params;
+  params.plan.n = dims.n;
+  params.plan.k = dims.k;
+  Tensor weight = layer.weight;
+  if (row.parameters.low_rank) {
+    LowRankSplit split = split_low_rank(weight, dims.rank, ctx);
+    params.low_rank_down = std::move(split.down);
+    params.low_rank_up = std::move(split.up);
+    weight = std::move(split.residual);
+  }
+  row.contract->quantize(weight, row.parameters, dims, params, ctx);
+  if (layer.bias) params.bias = widened(*layer.bias);
+  return params;
+}
+
+const ParamSpec& spec_of(const FileContract& contract, std::string_view name) {
+  const ParamSpec* best = nullptr;
+  for (const ParamSpec& spec : contract.params) {
+    const bool fits = name.ends_with(spec.suffix);
+    if (fits && (best == nullptr || spec.suffix.size() > best->suffix.size())) best = &spec;
+  }
+  MZ_CHECK(best != nullptr);
+  return *best;
+}
+
+std::string label_of(const ParamSpec& spec, const AlgorithmRow& row) {
+  return std::string(spec.label == LabelRule::kFloat ? "FLOAT" : row.canonical);
 }
 
 }  // namespace
@@ -58,10 +212,9 @@ bool is_written(const ParamSpec& spec, HasBias has_bias) {
 std::span<const AlgorithmRow> algorithm_rows() { return kRows; }
 
 const AlgorithmRow* find_algorithm(std::string_view name) {
-  for (const AlgorithmRow& row : kRows) {
-    if (equal_in_any_case(row.name, name)) return &row;
-  }
-  return nullptr;
+  static const LowRankRows low_rank;
+  const AlgorithmRow* row = find_row(kRows, name);
+  return row != nullptr ? row : find_row(low_rank.rows, name);
 }
 
 const AlgorithmRow& served_algorithm(std::string_view name, ErrorDetails details) {
@@ -79,12 +232,49 @@ const AlgorithmRow& served_algorithm(std::string_view name, ErrorDetails details
 
 bool is_float_label(std::string_view label) { return equal_in_any_case(label, "FLOAT"); }
 
-LinearParams read_layer_params(const AlgorithmRow& row, const LayerFile& file) {
+const FileContract& contract_of(const AlgorithmRow& row, const LayerFile& file) {
   MZ_CHECK(row.contract != nullptr);
-  const CheckedTensors tensors = check_params(row.name, row.contract->params, file);
-  LinearParams params = row.contract->read(row, tensors);
+  if (row.alternative == nullptr) return *row.contract;
+  const bool is_static = file.tensor(file.prefix + ".input_scale").has_value();
+  return (row.contract->mode == ActivationMode::kStatic) == is_static ? *row.contract
+                                                                      : *row.alternative;
+}
+
+LinearParams read_layer_params(const AlgorithmRow& row, const LayerFile& file) {
+  const FileContract& contract = contract_of(row, file);
+  const CheckedTensors checked = check_params(row.name, contract.params, file);
+  LinearParams params = decode_fields(checked, file);
+  if (!params.weight_offset.empty() && all_zero(params.weight_offset)) params.weight_offset = {};
+  check_low_rank(row, file, params);
+  params.plan = plan_of(contract, params, checked.dims);
+  check_quant_bias(file, params);
   params.algorithm = std::string(row.canonical);
   return params;
+}
+
+LayerDims written_dims(const AlgorithmRow& row, int64_t n, int64_t k, const WriteOptions& options) {
+  LayerDims dims = {.n = n, .k = k};
+  const int64_t group = options.group_size != 0 ? options.group_size : row.parameters.group;
+  if (has_groups(row) && group > 0 && k % group == 0 && k > group) dims.groups = k / group;
+  if (row.parameters.low_rank) dims.rank = std::min({options.rank, n, k});
+  return dims;
+}
+
+bool has_groups(const AlgorithmRow& row) {
+  return row.contract != nullptr && row.parameters.weights == Granularity::kPerChannel &&
+         std::ranges::any_of(row.contract->params, [](const ParamSpec& spec) {
+           return spec.field == &LinearParams::weight_scale && spec.canonical == "N,G";
+         });
+}
+
+void require_writable(const AlgorithmRow& row, ErrorDetails details) {
+  if (!row.parameters.needs_statistics) return;
+  details.expected = "an algorithm that needs weights alone (mezzotint list-algorithms)";
+  details.found = std::string(row.name);
+  details.fix =
+      "mezzotint collect makes statistics, --stats reads them; neither is in this version";
+  throw Error(ErrorCode::kUsage, fmt::format("{} needs statistics: mezzotint collect", row.name),
+              std::move(details));
 }
 
 std::vector<PlannedTensor> plan_layer_tensors(const AlgorithmRow& row, std::string_view layer,
@@ -92,27 +282,46 @@ std::vector<PlannedTensor> plan_layer_tensors(const AlgorithmRow& row, std::stri
   MZ_CHECK(row.contract != nullptr);
   std::vector<PlannedTensor> planned;
   for (const ParamSpec& spec : row.contract->params) {
-    if (!is_written(spec, has_bias)) continue;
-    const bool is_float = spec.label == LabelRule::kFloat;
+    if (!is_written(spec, row, has_bias)) continue;
+    WrittenForm form = written_form(spec, dims);
     planned.push_back({.tensor = {.name = tensor_name(spec, layer, layer),
-                                  .dtype = spec.dtypes.front(),
-                                  .shape = written_shape(spec.shapes, dims)},
-                       .label = std::string(is_float ? "FLOAT" : row.canonical)});
+                                  .dtype = form.dtype,
+                                  .shape = std::move(form.shape)},
+                       .label = label_of(spec, row)});
   }
   return planned;
 }
 
 LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer,
-                                const ExecContext& ctx) {
-  const LayerDims dims = {.n = layer.weight.dim(0), .k = layer.weight.dim(1)};
+                                const WriteOptions& options, const ExecContext& ctx) {
+  require_writable(row, {.layer = layer.name});
+  check_finite(layer);
+  const LayerDims dims = written_dims(row, layer.weight.dim(0), layer.weight.dim(1), options);
+  const LinearParams params = quantize_layer(row, layer, dims, ctx);
   LayerTensors tensors;
   for (PlannedTensor& planned :
        plan_layer_tensors(row, layer.name, dims, layer.bias ? HasBias::kYes : HasBias::kNo)) {
+    const ParamSpec& spec = spec_of(*row.contract, planned.tensor.name);
+    Tensor tensor = Tensor::allocate(planned.tensor.dtype, planned.tensor.shape);
+    encode_param(spec, params.*spec.field, dims, tensor);
     tensors.push_back({.name = std::move(planned.tensor.name),
                        .label = std::move(planned.label),
-                       .tensor = Tensor::allocate(planned.tensor.dtype, planned.tensor.shape)});
+                       .tensor = std::move(tensor)});
   }
-  row.contract->write(row, layer, tensors, ctx);
+  return tensors;
+}
+
+LayerTensors rewrite_layer_params(const AlgorithmRow& row, const LinearParams& params,
+                                  const LayerFile& file) {
+  const FileContract& contract = contract_of(row, file);
+  const CheckedTensors checked = check_params(row.name, contract.params, file);
+  LayerTensors tensors;
+  for (const CheckedTensor& stored : checked.tensors) {
+    Tensor tensor = Tensor::allocate(stored.tensor.dtype(), stored.tensor.shape());
+    encode_param(*stored.spec, params.*stored.spec->field, checked.dims, tensor);
+    tensors.push_back(
+        {.name = stored.name, .label = label_of(*stored.spec, row), .tensor = std::move(tensor)});
+  }
   return tensors;
 }
 

@@ -2,7 +2,7 @@
 //
 //   const AlgorithmRow* row = find_algorithm("w8a8_dynamic");       // names in any case
 //   LinearParams p = read_layer_params(*row, layer_file);           // files -> memory, checked
-//   LayerTensors t = write_layer_params(*row, float_layer, ctx);    // float weights -> files
+//   LayerTensors t = write_layer_params(*row, float_layer, {}, ctx);  // float weights -> files
 //
 // algorithms.inc is the only place where an algorithm is named; a file contract is one file under
 // algorithms/. Everything here is immutable and thread-safe. docs/adding-an-algorithm.md walks
@@ -32,26 +32,28 @@ enum class AlgorithmStatus : uint8_t {
   kForeign,  // a label other tools write, which is no algorithm of the format
 };
 
-// What distinguishes the algorithms that share a file contract.
+// What distinguishes the algorithms that share a file contract: how we write them.
 struct AlgorithmParameters {
-  ActivationMode activation = ActivationMode::kFloat;
-  Element activation_element = Element::kF32;
-  Element weight_element = Element::kInt8;
+  int64_t group = 0;  // elements of k per weight scale; 0: one scale per row
+  Granularity weights = Granularity::kPerChannel;  // or kPerTensor: one scale for all rows
+  bool needs_statistics = false;                   // activations decide: refused without --stats
+  bool low_rank = false;                           // files must hold the low-rank factors
 };
 
 struct AlgorithmRow {
   std::string_view name;       // the label as it stands in a descriptor
   std::string_view canonical;  // the label we write; differs from name for an alias
   AlgorithmStatus status;
-  const FileContract* contract;  // null unless served
+  const FileContract* contract;     // what we write; null unless served
+  const FileContract* alternative;  // what a file may hold instead, or null (contract_of)
   AlgorithmParameters parameters;
   std::string_view summary;  // one line for list-algorithms and docs
 };
 
-// A float layer to be written. weight:[n,k] and bias:[n] of any float dtype.
+// One float linear of a source file.
 struct FloatLayer {
   std::string name;
-  Tensor weight;
+  Tensor weight;  // [n,k] F32, BF16, F16 or F64
   std::optional<Tensor> bias;
 };
 
@@ -62,13 +64,17 @@ struct NamedTensor {
 };
 using LayerTensors = std::vector<NamedTensor>;
 
+// The tensors of a layer in a file, and how they are run.
 struct FileContract {
   std::string_view name;
   std::span<const ParamSpec> params;  // the first one is the weight
-  LinearParams (*read)(const AlgorithmRow& row, const CheckedTensors& tensors);
-  // Values only: `tensors` comes allocated as plan_layer_tensors says.
-  void (*write)(const AlgorithmRow& row, const FloatLayer& layer, LayerTensors& tensors,
-                const ExecContext& ctx);
+  ActivationMode mode = ActivationMode::kFloat;
+  QuantScheme activation{};  // of the codes of x
+  Element weight_element = Element::kInt8;
+  // Codes and scales of the weight into `params`, whose dims are in its plan. The weight is finite.
+  // Null: nothing but files of others (needs_statistics).
+  void (*quantize)(const Tensor& weight, const AlgorithmParameters& how, const LayerDims& dims,
+                   LinearParams& params, const ExecContext& ctx) = nullptr;
 };
 
 std::span<const AlgorithmRow> algorithm_rows();
@@ -80,7 +86,24 @@ const AlgorithmRow& served_algorithm(std::string_view name, ErrorDetails details
 // True for "FLOAT" in any case: the label, and the rule, that keeps a layer as it is.
 bool is_float_label(std::string_view label);
 
+// The contract that this layer's tensors follow: of a row that has two, the static one where the
+// file holds an input_scale, the dynamic one where it does not.
+const FileContract& contract_of(const AlgorithmRow& row, const LayerFile& file);
+
 LinearParams read_layer_params(const AlgorithmRow& row, const LayerFile& file);
+
+// How a float layer is written.
+struct WriteOptions {
+  int64_t group_size = 0;  // 0: the algorithm's own
+  int64_t rank = kDefaultRank;
+
+  static constexpr int64_t kDefaultRank = 32;
+};
+
+bool has_groups(const AlgorithmRow& row);  // whether group_size means anything
+
+// Groups must divide k, else there is one scale per row; the rank is at most n and k.
+LayerDims written_dims(const AlgorithmRow& row, int64_t n, int64_t k, const WriteOptions& options);
 
 // Names, labels, dtypes and shapes of what write_layer_params gives, from the shape alone.
 struct PlannedTensor {
@@ -91,9 +114,18 @@ enum class HasBias : uint8_t { kNo, kYes };
 std::vector<PlannedTensor> plan_layer_tensors(const AlgorithmRow& row, std::string_view layer,
                                               const LayerDims& dims, HasBias has_bias);
 
-// Quantizes on the threads of ctx; the same bytes for any number of them.
+// Quantizes on the threads of ctx; the same bytes for any number of them. Throws Error(kUsage) for
+// an algorithm that needs statistics.
 LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer,
-                                const ExecContext& ctx);
+                                const WriteOptions& options, const ExecContext& ctx);
+
+// The tensors of a layer that was read, in the names, dtypes and shapes that `file` holds: the same
+// bytes.
+LayerTensors rewrite_layer_params(const AlgorithmRow& row, const LinearParams& params,
+                                  const LayerFile& file);
+
+// Throws Error(kUsage), naming what to do, when the algorithm cannot be written from weights alone.
+void require_writable(const AlgorithmRow& row, ErrorDetails details = {});
 
 // The tables of docs/algorithms.md: algorithms, then the tensors of every contract.
 std::string algorithms_markdown();

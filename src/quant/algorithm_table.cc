@@ -8,10 +8,10 @@
 namespace mezzotint {
 namespace {
 
-std::string_view status_text(AlgorithmStatus status) {
-  switch (status) {
+std::string_view status_text(const AlgorithmRow& row) {
+  switch (row.status) {
     case AlgorithmStatus::kServed:
-      return "yes";
+      return row.parameters.needs_statistics ? "yes; writing needs statistics" : "yes";
     case AlgorithmStatus::kPlanned:
       return "refused with an error";
     case AlgorithmStatus::kForeign:
@@ -49,7 +49,7 @@ std::string algorithms_markdown() {
   for (const AlgorithmRow& row : algorithm_rows()) {
     if (row.status == AlgorithmStatus::kForeign) continue;
     text += fmt::format("| {} | {} | {} | {} |\n", row.name,
-                        row.contract == nullptr ? "" : row.contract->name, status_text(row.status),
+                        row.contract == nullptr ? "" : row.contract->name, status_text(row),
                         row.summary);
   }
   std::set<std::string_view> seen;

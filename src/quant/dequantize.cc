@@ -31,8 +31,8 @@ class Dequantizer {
               const ExecContext& ctx)
       : folder_(folder), options_(options), ctx_(ctx) {
     for (const LayerEntry& entry : folder_.layers) {
-      for (const ParamSpec& spec : entry.algorithm->contract->params) {
-        origins_[tensor_name(spec, entry.layer, entry.prefix)] = {&entry, spec.suffix};
+      for (const LayerTensor& tensor : layer_tensors(folder_, entry)) {
+        origins_[tensor.info->name] = {&entry, tensor.spec->suffix};
       }
     }
   }
@@ -89,10 +89,7 @@ class Dequantizer {
     TensorPlan tensor = {.name = entry.layer + ".weight", .dtype = {}, .shape = {plan.n, plan.k}};
     tensor.dtype = source_dtype(tensor.name, facts::kWeightDtype, kForeignWeightDtype);
     int64_t bytes_before = 0;
-    for (const ParamSpec& spec : entry.algorithm->contract->params) {
-      const TensorInfo* info = folder_.weights.find(tensor_name(spec, entry.layer, entry.prefix));
-      if (info != nullptr) bytes_before += info->bytes;
-    }
+    for (const LayerTensor& part : layer_tensors(folder_, entry)) bytes_before += part.info->bytes;
     report_.layers.push_back({.name = entry.layer,
                               .algorithm = std::string(entry.algorithm->canonical),
                               .reason = {},

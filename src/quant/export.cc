@@ -119,9 +119,7 @@ class Exporter {
   }
 
   bool is_done(const SelectedLayer& layer, const Writer& writer) const {
-    for (const PlannedTensor& planned :
-         plan_layer_tensors(*layer.algorithm, layer.name, {.n = layer.n, .k = layer.k},
-                            layer.has_bias ? HasBias::kYes : HasBias::kNo)) {
+    for (const PlannedTensor& planned : planned_tensors(layer, options_)) {
       if (!writer.done(planned.tensor.name)) return false;
     }
     return true;
@@ -136,7 +134,8 @@ class Exporter {
     FloatLayer floats = {
         .name = layer.name, .weight = source_.read(layer.name + ".weight"), .bias = {}};
     if (layer.has_bias) floats.bias = source_.read(layer.name + ".bias");
-    const LayerTensors tensors = write_layer_params(*layer.algorithm, floats, ctx_);
+    const LayerTensors tensors =
+        write_layer_params(*layer.algorithm, floats, write_options(options_), ctx_);
     const LinearParams params = read_layer_params(*layer.algorithm, written_layer(layer, tensors));
     LayerReport& row = *row_of_.at(layer.name);
     row.weight_sqnr_db = weight_sqnr_db(floats.weight, params, ctx_);

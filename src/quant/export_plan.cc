@@ -50,6 +50,7 @@ class Planner {
     note_preset(preset);
     for (SelectedLayer& layer : selection.layers) add_layer(std::move(layer));
     if (plan_.quantized.empty()) nothing_to_quantize();
+    note_groups();
     for (const TensorInfo& tensor : source_.tensors()) add_tensor(tensor);
     check_names();
     add_facts();
@@ -64,9 +65,34 @@ class Planner {
 
  private:
   void check_group_size() const {
-    if (options_.group_size == 0) return;
-    throw Error(ErrorCode::kUnsupported, "no algorithm of this version has groups",
-                {.expected = "group size 0", .found = std::to_string(options_.group_size)});
+    if (options_.group_size >= 0) return;
+    throw Error(ErrorCode::kUsage, "the group size is negative",
+                {.expected = "0 or more", .found = std::to_string(options_.group_size)});
+  }
+
+  // Said once per algorithm: layers whose k the groups do not divide have one scale per row.
+  void note_groups() {
+    std::map<std::string_view, int64_t> without;
+    for (const auto& [weight, layer] : plan_.quantized) {
+      const int64_t group = wanted_group(layer);
+      if (group > 0 && layer.k % group != 0) ++without[layer.algorithm->canonical];
+    }
+    for (const auto& [algorithm, layers] : without) {
+      plan_.report.notes.push_back(
+          fmt::format("{}: {} layers have one scale per row, as K is no multiple of the group size",
+                      algorithm, layers));
+    }
+    const bool used = std::ranges::any_of(
+        plan_.quantized, [](const auto& entry) { return has_groups(*entry.second.algorithm); });
+    if (options_.group_size == 0 || used) return;
+    throw Error(ErrorCode::kUsage, "no layer has an algorithm with groups",
+                {.expected = "no --group-size, or an integer algorithm such as W4A16",
+                 .found = fmt::format("--group-size {}", options_.group_size)});
+  }
+
+  int64_t wanted_group(const SelectedLayer& layer) const {
+    if (!has_groups(*layer.algorithm)) return 0;
+    return options_.group_size != 0 ? options_.group_size : layer.algorithm->parameters.group;
   }
 
   // Codes copied under the label FLOAT would be read as weights.
@@ -112,6 +138,7 @@ class Planner {
     if (layer.algorithm == nullptr) {
       plan_.descriptor.facts[facts::kKeptPrefix + layer.name] = layer.reason;
     } else {
+      require_writable(*layer.algorithm, {.layer = layer.name});
       row.algorithm = layer.algorithm->canonical;
       row.bytes_after = 0;  // counted with the tensors
       if (layer.has_bias) plan_.consumed.emplace(bias, layer.name);
@@ -142,9 +169,7 @@ class Planner {
 
   void add_quantized(const SelectedLayer& layer) {
     LayerReport& row = plan_.report.layers[row_of_.at(layer.name)];
-    for (PlannedTensor& planned :
-         plan_layer_tensors(*layer.algorithm, layer.name, {.n = layer.n, .k = layer.k},
-                            layer.has_bias ? HasBias::kYes : HasBias::kNo)) {
+    for (PlannedTensor& planned : planned_tensors(layer, options_)) {
       row.bytes_after += byte_count(planned.tensor.dtype, planned.tensor.shape);
       add(std::move(planned.tensor), planned.label);
     }
@@ -199,6 +224,18 @@ class Planner {
 };
 
 }  // namespace
+
+WriteOptions write_options(const ExportOptions& options) {
+  return {.group_size = options.group_size};
+}
+
+std::vector<PlannedTensor> planned_tensors(const SelectedLayer& layer,
+                                           const ExportOptions& options) {
+  return plan_layer_tensors(
+      *layer.algorithm, layer.name,
+      written_dims(*layer.algorithm, layer.n, layer.k, write_options(options)),
+      layer.has_bias ? HasBias::kYes : HasBias::kNo);
+}
 
 ExportPlan plan_export(const WeightStore& source, const ExportOptions& options) {
   return Planner(source, options).plan();

@@ -22,6 +22,11 @@ struct ExportPlan {
   std::map<std::string, std::string, std::less<>> consumed;     // bias -> the layer that writes it
 };
 
+// The tensors that a selected layer becomes.
+WriteOptions write_options(const ExportOptions& options);
+std::vector<PlannedTensor> planned_tensors(const SelectedLayer& layer,
+                                           const ExportOptions& options);
+
 // Throws Error(kUsage) when nothing is left to quantize, and when a name would stand twice.
 ExportPlan plan_export(const WeightStore& source, const ExportOptions& options);
 

@@ -240,9 +240,11 @@ TEST(Export, WhatCannotBeDoneIsNamed) {
     EXPECT_FALSE(fs::exists(source.out()));
   };
   expect({.algorithm = "float", .preset = "none"}, ErrorCode::kUsage, "nothing to quantize");
-  expect({.algorithm = "w4a16", .preset = "none"}, ErrorCode::kUnsupported, "not served");
-  expect({.algorithm = "w8a16", .preset = "none", .group_size = 64}, ErrorCode::kUnsupported,
-         "groups");
+  expect({.algorithm = "nf4", .preset = "none"}, ErrorCode::kUnsupported, "not served");
+  expect({.algorithm = "w4a16_awq", .preset = "none"}, ErrorCode::kUsage,
+         "W4A16_AWQ needs statistics: mezzotint collect");
+  expect({.algorithm = "w8a8_mxfp8", .preset = "none", .group_size = 64}, ErrorCode::kUsage,
+         "no layer has an algorithm with groups");
   const Error same = error_of(
       [&] { export_quantized(source.store(), source.folder / "model", kMixed, context()); });
   EXPECT_EQ(same.code(), ErrorCode::kUsage);

@@ -73,7 +73,7 @@ Decision default_decision(const SelectedLayer& layer, const AlgorithmRow* algori
                           const std::optional<Preset>& preset) {
   if (algorithm == nullptr) return {.algorithm = nullptr, .reason = "no rule names it"};
   if (preset) {
-    const bool quantizes_activations = algorithm->parameters.activation != ActivationMode::kFloat;
+    const bool quantizes_activations = algorithm->contract->mode != ActivationMode::kFloat;
     for (const KeptLayers& kept : preset->kept) {
       if (kept.when == KeepWhen::kQuantizedActivations && !quantizes_activations) continue;
       if (!NamePattern(kept.pattern).matches(layer.name)) continue;

@@ -105,7 +105,7 @@ TEST_F(Selection, UnknownNamesAreErrors) {
   EXPECT_EQ(error_of([&] { select({.algorithm = "w8a16", .preset = "fluxx"}); }).code(),
             ErrorCode::kUsage);
   EXPECT_EQ(error_of([&] {
-              select({.algorithm = "w8a16", .rules = {{.pattern = "*", .algorithm = "W4A16"}}});
+              select({.algorithm = "w8a16", .rules = {{.pattern = "*", .algorithm = "NF4"}}});
             }).code(),
             ErrorCode::kUnsupported);
 }

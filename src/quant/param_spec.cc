@@ -1,15 +1,20 @@
 #include "quant/param_spec.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "kernels/ops.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
 namespace {
+
+constexpr float kLowestZeroPoint = -128;
+constexpr float kHighestZeroPoint = 127;
 
 std::string_view trimmed(std::string_view text) {
   const size_t begin = text.find_first_not_of(' ');
@@ -27,10 +32,22 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
+// The letter's own field; null for numbers and derived letters.
+int64_t LayerDims::* free_letter(std::string_view symbol) {
+  if (symbol == "N") return &LayerDims::n;
+  if (symbol == "K") return &LayerDims::k;
+  if (symbol == "G") return &LayerDims::groups;
+  if (symbol == "T") return &LayerDims::steps;
+  return symbol == "R" ? &LayerDims::rank : nullptr;
+}
+
 // The size a symbolic dimension stands for; 0 when it is not known yet.
 int64_t dim_size(std::string_view symbol, const LayerDims& dims) {
-  if (symbol == "N") return dims.n;
-  if (symbol == "K") return dims.k;
+  if (const auto field = free_letter(symbol)) return dims.*field;
+  if (symbol == "H") return (dims.k + 1) / 2;
+  if (symbol == "M") return dims.n / 2;
+  if (symbol == "B") return mx_blocks(dims.k);
+  if (symbol == "D") return dual_blocks(dims.k);
   int64_t number = 0;
   const char* end = symbol.data() + symbol.size();
   const std::from_chars_result result = std::from_chars(symbol.data(), end, number);
@@ -38,20 +55,23 @@ int64_t dim_size(std::string_view symbol, const LayerDims& dims) {
   return number;
 }
 
-bool form_matches(std::string_view form, const Shape& shape, const LayerDims& dims) {
-  const std::vector<std::string_view> symbols = split(form, ',');
-  if (symbols.size() != shape.size()) return false;
-  for (size_t i = 0; i < symbols.size(); ++i) {
-    const int64_t expected = dim_size(symbols[i], dims);
-    if (expected != 0 && expected != shape[i]) return false;
-    if (shape[i] <= 0) return false;
-  }
-  return true;
+// Groups are at least two, of whole size.
+bool fits_letter(std::string_view symbol, int64_t size, const LayerDims& dims) {
+  if (symbol != "G") return true;
+  return size >= 2 && (dims.k == 0 || dims.k % size == 0);
 }
 
-// A 2-D scale with several columns per row of the weight.
-bool looks_grouped(const Shape& shape, const LayerDims& dims) {
-  return shape.size() == 2 && shape[0] == dims.n && shape[1] > 1 && dims.k % shape[1] == 0;
+std::optional<LayerDims> match_form(std::string_view form, const Shape& shape, LayerDims dims) {
+  const std::vector<std::string_view> symbols = split(form, ',');
+  if (symbols.size() != shape.size()) return std::nullopt;
+  for (size_t i = 0; i < symbols.size(); ++i) {
+    const int64_t expected = dim_size(symbols[i], dims);
+    if (shape[i] <= 0 || (expected != 0 && expected != shape[i])) return std::nullopt;
+    if (!fits_letter(symbols[i], shape[i], dims)) return std::nullopt;
+    const auto field = free_letter(symbols[i]);
+    if (expected == 0 && field != nullptr) dims.*field = shape[i];
+  }
+  return dims;
 }
 
 void check_dtype(const ParamSpec& spec, const LayerFile& file, const std::string& name,
@@ -65,46 +85,68 @@ void check_dtype(const ParamSpec& spec, const LayerFile& file, const std::string
                   "export the layer again, or correct its label in the descriptor"));
 }
 
-void check_shape(const ParamSpec& spec, const LayerFile& file, const std::string& name,
-                 const Tensor& tensor, const LayerDims& dims) {
-  if (shape_matches(spec.shapes, tensor.shape(), dims)) return;
-  const bool grouped = spec.label == LabelRule::kAlgorithm && looks_grouped(tensor.shape(), dims);
-  throw Error(
-      grouped ? ErrorCode::kUnsupported : ErrorCode::kInput,
-      grouped ? fmt::format("{} holds one scale per group of {} columns, which this version does "
-                            "not serve",
-                            spec.suffix, dims.k / tensor.dim(1))
-              : fmt::format("{} has the wrong shape", spec.suffix),
-      layer_error(file, name, expected_shapes(spec.shapes, dims), to_string(tensor.shape()),
-                  grouped ? "export the layer again with one scale per output channel"
-                          : "the file must come from a model with the same layers; export again"));
+LayerDims check_shape(const ParamSpec& spec, const LayerFile& file, const std::string& name,
+                      const Tensor& tensor, const LayerDims& dims) {
+  if (const auto matched = match_shape(spec.shapes, tensor.shape(), dims)) return *matched;
+  throw Error(ErrorCode::kInput, fmt::format("{} has the wrong shape", spec.suffix),
+              layer_error(file, name, expected_shapes(spec.shapes, dims), to_string(tensor.shape()),
+                          "the file must come from a model with the same layers; export again"));
+}
+
+bool is_right(ValueRule rule, float v) {
+  if (!std::isfinite(v)) return false;
+  switch (rule) {
+    case ValueRule::kAny:
+    case ValueRule::kFinite:
+      return true;
+    case ValueRule::kScale:
+      return v >= 0;
+    case ValueRule::kPositive:
+      return v > 0;
+    case ValueRule::kZeroPoint:
+      return v >= kLowestZeroPoint && v <= kHighestZeroPoint && v == std::floor(v);
+    case ValueRule::kZero:
+      return v == 0;
+  }
+  return false;
+}
+
+std::string_view expected_values(ValueRule rule) {
+  switch (rule) {
+    case ValueRule::kScale:
+      return "finite values >= 0";
+    case ValueRule::kPositive:
+      return "finite values > 0";
+    case ValueRule::kZeroPoint:
+      return "integers of [-128, 127]";
+    case ValueRule::kZero:
+      return "zeros";
+    case ValueRule::kAny:
+    case ValueRule::kFinite:
+      break;
+  }
+  return "finite values";
 }
 
 void check_values(const ParamSpec& spec, const LayerFile& file, const std::string& name,
                   const Tensor& tensor) {
-  if (spec.values == ValueRule::kAny) return;
+  if (spec.values == ValueRule::kAny || !is_floating(tensor.dtype())) return;
   const Tensor wide = widened(tensor);
   const float* values = wide.data<float>();
   for (int64_t i = 0; i < wide.size(); ++i) {
     const float v = values[i];
-    const bool zero_rule = spec.values == ValueRule::kZero;
-    if (std::isfinite(v) && !(spec.values == ValueRule::kScale && v < 0) &&
-        !(zero_rule && v != 0)) {
-      continue;
-    }
+    if (is_right(spec.values, v)) continue;
+    const std::string expected(expected_values(spec.values));
     const std::string found = fmt::format("{} at {}", v, i);
-    if (zero_rule && std::isfinite(v)) {
+    if (spec.values == ValueRule::kZero && std::isfinite(v)) {
       throw Error(
           ErrorCode::kUnsupported,
-          fmt::format("{} is not zero: asymmetric weights are not served by this version",
-                      spec.suffix),
-          layer_error(file, name, "zeros", found, "export the layer with symmetric weights"));
+          fmt::format("{} is not zero: int8 weights of static layers are symmetric", spec.suffix),
+          layer_error(file, name, expected, found, "export the layer with symmetric weights"));
     }
     throw Error(
         ErrorCode::kInput, fmt::format("{} holds a value that cannot be right", spec.suffix),
-        layer_error(file, name,
-                    spec.values == ValueRule::kScale ? "finite values >= 0" : "finite values",
-                    found, "the file is damaged: copy or export it again"));
+        layer_error(file, name, expected, found, "the file is damaged: copy or export it again"));
   }
 }
 
@@ -125,32 +167,62 @@ void require_present(std::string_view algorithm, const ParamSpec& spec, const La
                                       algorithm)));
 }
 
-// N and K come from the model, else from the weight's own shape.
-LayerDims dims_of(std::span<const ParamSpec> params, const LayerFile& file) {
-  if (file.dims.n != 0) return file.dims;
-  const std::string name = tensor_name(params.front(), file.layer, file.prefix);
-  const std::optional<Tensor> weight = file.tensor(name);
-  if (!weight || weight->shape().size() != 2) return {};  // reported by the ordinary checks
-  return {weight->dim(0), weight->dim(1)};
+// The rows that the scales of a layer have: N, where one of them says so.
+int64_t scale_rows(std::span<const ParamSpec> params, const LayerFile& file) {
+  for (const ParamSpec& spec : params) {
+    if (spec.field != &LinearParams::weight_scale) continue;
+    const std::optional<Tensor> scale = find_tensor(spec, file).tensor;
+    if (!scale || scale->empty()) return 0;
+    return scale->shape().size() == 2 && scale->dim(0) == 1 ? scale->dim(1) : scale->dim(0);
+  }
+  return 0;
+}
+
+// int4 codes as bytes of [-8, 7] are not packed; packed bytes are all of these by chance of 2^-4
+// per byte.
+bool is_unpacked_int4(const Tensor& codes) {
+  if (codes.dtype() != DType::kI8) return false;
+  const int8_t* q = codes.data<int8_t>();
+  return std::all_of(q, q + codes.size(), [](int8_t v) { return v >= -8 && v <= 7; });
+}
+
+// N and K from the weight's own shape, where no model says them. Of an odd K that was packed only
+// K + 1 is left.
+LayerDims dims_of_weight(const ParamSpec& spec, const Tensor& weight, int64_t rows) {
+  const int64_t stored_rows = weight.dim(0);
+  const int64_t columns = weight.dim(1);
+  const bool nibbles = (spec.coding == Coding::kInt4 && !is_unpacked_int4(weight)) ||
+                       (spec.coding == Coding::kFp4 && weight.dtype() == DType::kU8);
+  if (!nibbles) return {.n = stored_rows, .k = columns};
+  if (spec.coding == Coding::kInt4 && rows == 2 * stored_rows) return {.n = rows, .k = columns};
+  return {.n = stored_rows, .k = 2 * columns};
 }
 
 }  // namespace
 
-bool shape_matches(std::string_view shapes, const Shape& shape, const LayerDims& dims) {
+LayerDims stored_dims(std::span<const ParamSpec> params, const LayerFile& file) {
+  if (file.dims.n != 0) return file.dims;
+  const std::optional<Tensor> weight = find_tensor(params.front(), file).tensor;
+  if (!weight || weight->shape().size() != 2) return {};  // reported by the ordinary checks
+  return dims_of_weight(params.front(), *weight, scale_rows(params, file));
+}
+
+std::optional<LayerDims> match_shape(std::string_view shapes, const Shape& shape,
+                                     const LayerDims& dims) {
   for (const std::string_view form : split(shapes, '|')) {
-    if (form_matches(form, shape, dims)) return true;
+    if (const auto matched = match_form(form, shape, dims)) return matched;
   }
-  return false;
+  return std::nullopt;
 }
 
 std::vector<Shape> accepted_shapes(std::string_view shapes, const LayerDims& dims) {
   std::vector<Shape> accepted;
   for (const std::string_view form : split(shapes, '|')) {
-    Shape& shape = accepted.emplace_back();
-    for (const std::string_view symbol : split(form, ',')) {
-      shape.push_back(dim_size(symbol, dims));
-    }
+    Shape shape;
+    for (const std::string_view symbol : split(form, ',')) shape.push_back(dim_size(symbol, dims));
+    if (std::ranges::find(shape, 0) == shape.end()) accepted.push_back(std::move(shape));
   }
+  MZ_CHECK(!accepted.empty());
   return accepted;
 }
 
@@ -183,30 +255,36 @@ std::string expected_dtypes(std::span<const DType> dtypes) {
 }
 
 std::string tensor_name(const ParamSpec& spec, std::string_view layer, std::string_view prefix) {
-  return fmt::format("{}.{}", spec.prefix == PrefixRule::kLayer ? layer : prefix, spec.suffix);
+  return fmt::format("{}.{}", spec.prefix == PrefixRule::kWeight ? prefix : layer, spec.suffix);
 }
 
-const Tensor* CheckedTensors::find(std::string_view suffix) const {
-  const auto it = by_suffix.find(suffix);
-  return it == by_suffix.end() ? nullptr : &it->second;
+FoundTensor find_tensor(const ParamSpec& spec, const LayerFile& file) {
+  FoundTensor found;
+  found.name = tensor_name(spec, file.layer, file.prefix);
+  found.tensor = file.tensor(found.name);
+  if (!found.tensor && spec.prefix == PrefixRule::kEither) {
+    found.name = fmt::format("{}.{}", file.prefix, spec.suffix);
+    found.tensor = file.tensor(found.name);
+  }
+  return found;
 }
 
 CheckedTensors check_params(std::string_view algorithm, std::span<const ParamSpec> params,
                             const LayerFile& file) {
   CheckedTensors checked;
-  checked.dims = dims_of(params, file);
+  checked.dims = stored_dims(params, file);
   for (const ParamSpec& spec : params) {
     if (spec.part == Part::kBias && !bias_is_wanted(file)) continue;
-    const std::string name = tensor_name(spec, file.layer, file.prefix);
-    const std::optional<Tensor> tensor = file.tensor(name);
-    if (!tensor) {
-      require_present(algorithm, spec, file, name);
+    FoundTensor found = find_tensor(spec, file);
+    if (!found.tensor) {
+      require_present(algorithm, spec, file, found.name);
       continue;
     }
-    check_dtype(spec, file, name, *tensor);
-    check_shape(spec, file, name, *tensor, checked.dims);
-    check_values(spec, file, name, *tensor);
-    checked.by_suffix.emplace(std::string(spec.suffix), *tensor);
+    check_dtype(spec, file, found.name, *found.tensor);
+    checked.dims = check_shape(spec, file, found.name, *found.tensor, checked.dims);
+    check_values(spec, file, found.name, *found.tensor);
+    checked.tensors.push_back(
+        {.spec = &spec, .name = std::move(found.name), .tensor = std::move(*found.tensor)});
   }
   return checked;
 }

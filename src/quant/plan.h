@@ -9,30 +9,50 @@
 
 namespace mezzotint {
 
-enum class Prologue : uint8_t { kNone, kSmooth };          // smooth: x * mul_scale[k] in f32
-enum class ActivationMode : uint8_t { kFloat, kDynamic };  // how x is quantized, if at all
+enum class Prologue : uint8_t { kNone, kSmooth };  // smooth: x * mul_scale[k] in f32
+
+// How x is quantized, if at all.
+enum class ActivationMode : uint8_t {
+  kFloat,
+  kDynamic,  // scales are measured
+  kStatic,   // scale and zero point come from the file
+  kPolicy,   // static or dynamic, by the denoising step
+};
 
 struct LinearPlan {
   int64_t n = 0;
   int64_t k = 0;
   Prologue prologue = Prologue::kNone;
   ActivationMode activation_mode = ActivationMode::kFloat;
-  QuantScheme activation;  // kDynamic: element and granularity of the codes
+  QuantScheme activation;  // element and granularity of the codes of x
   QuantScheme weight;
+  int64_t steps = 0;  // rows of the static tables; kPolicy: calibrated denoising steps
+  int64_t rank = 0;   // of the low-rank branch; 0: none
   bool has_bias = false;
 
   bool operator==(const LinearPlan&) const = default;
 };
 
-// One linear as a file holds it, checked and widened: codes [n,k] row-major in the file's dtype,
-// the rest F32. Empty tensors are absent.
+// One linear as a file holds it, checked, in one form whatever the file's encoding. Empty tensors
+// are absent.
+//   y = x' w^T + (x' down^T) up^T + bias,  x' = x * mul_scale
 struct LinearParams {
   LinearPlan plan;
   std::string algorithm;
-  Tensor codes;         // [n,k] I8, or F32/BF16/F16 for a float plan
-  Tensor weight_scale;  // F32 [n]
-  Tensor mul_scale;     // F32 [k]
-  Tensor bias;          // F32 [n]
+  // [n,k] I8, F8_E4M3 or a float dtype; int4 and e2m1: U8 [n,(k+1)/2], low nibble = even k.
+  Tensor codes;
+  Tensor weight_scale;   // F32 [n], or [n,groups]
+  Tensor weight_offset;  // F32, like weight_scale: w = (code - offset) * scale
+  Tensor block_scale;    // U8 e8m0 [n,mx_blocks(k)]
+  Tensor dual_scale;     // F32 [n,dual_blocks(k)]
+  Tensor mul_scale;      // F32 [k]
+  Tensor bias;           // F32 [n]
+  Tensor input_scale;    // F32 [steps]
+  Tensor input_offset;   // F32 [steps], integers: q = rne(x / scale + offset)
+  Tensor quant_bias;     // I32 [steps,n], added to the integer sum; holds the bias
+  Tensor deq_scale;      // F32 [steps,n] input_scale * weight_scale
+  Tensor low_rank_down;  // any float dtype [rank,k]
+  Tensor low_rank_up;    // any float dtype [n,rank]
 };
 
 }  // namespace mezzotint

@@ -1,7 +1,6 @@
 #include "quant/quantized_folder.h"
 
 #include <algorithm>
-#include <array>
 #include <set>
 #include <utility>
 
@@ -13,8 +12,6 @@ namespace {
 
 constexpr std::string_view kSmoothedSuffix = ".linear";
 constexpr std::string_view kAttentionSuffix = ".quant_type";
-// Parts of a layer that a later version serves; dropping them would change the result.
-constexpr std::array<std::string_view, 2> kUnservedParts = {"svd_lowrank_l1", "svd_lowrank_l2"};
 std::string without_suffix(std::string_view text, std::string_view suffix) {
   return std::string(text.substr(0, text.size() - suffix.size()));
 }
@@ -34,6 +31,19 @@ LayerEntry entry_of_prefix(std::string prefix, const WeightStore& weights) {
   const bool smoothed = weights.find(prefix + ".div.mul_scale") != nullptr;
   entry.prefix = smoothed ? prefix + std::string(kSmoothedSuffix) : std::move(prefix);
   return entry;
+}
+
+LayerFile layer_file(const QuantizedFolder& folder, const LayerEntry& entry,
+                     const ExpectedLinear& expected) {
+  return {.layer = entry.layer,
+          .prefix = entry.prefix,
+          .file = folder.files.weights.string(),
+          .tensor = [&folder](const std::string& name) -> std::optional<Tensor> {
+            if (folder.weights.find(name) == nullptr) return std::nullopt;
+            return folder.weights.read(name);
+          },
+          .dims = expected.dims,
+          .bias = expected.bias};
 }
 
 // What the descriptor says of one layer.
@@ -108,11 +118,14 @@ class Gatherer {
   // P of the key P.suffix, by the longest suffix of the contract that fits.
   static std::optional<std::string> prefix_of(const std::string& key, const AlgorithmRow& row) {
     std::string_view best;
-    for (const ParamSpec& spec : row.contract->params) {
-      const std::string_view suffix = spec.suffix;
-      const bool fits = key.size() > suffix.size() + 1 && key.ends_with(suffix) &&
-                        key[key.size() - suffix.size() - 1] == '.';
-      if (fits && suffix.size() > best.size()) best = suffix;
+    for (const FileContract* contract : {row.contract, row.alternative}) {
+      if (contract == nullptr) continue;
+      for (const ParamSpec& spec : contract->params) {
+        const std::string_view suffix = spec.suffix;
+        const bool fits = key.size() > suffix.size() + 1 && key.ends_with(suffix) &&
+                          key[key.size() - suffix.size() - 1] == '.';
+        if (fits && suffix.size() > best.size()) best = suffix;
+      }
     }
     if (best.empty()) return std::nullopt;
     return key.substr(0, key.size() - best.size() - 1);
@@ -160,6 +173,8 @@ class Gatherer {
       folder_.kept[entry.layer] = "label FLOAT";
     } else if (!float_keys_.contains(weight)) {
       folder_.layers.push_back(entry);
+      folder_.layers.back().contract =
+          &contract_of(*entry.algorithm, layer_file(folder_, entry, {}));
     } else if (labels.names_tensors) {
       contradiction(labels, weight, "FLOAT");
     }
@@ -206,19 +221,6 @@ void check_run(const QuantizedFolder& folder) {
                .fix = "put the two files of one export together, or export again"});
 }
 
-LayerFile layer_file(const QuantizedFolder& folder, const LayerEntry& entry,
-                     const ExpectedLinear& expected) {
-  return {.layer = entry.layer,
-          .prefix = entry.prefix,
-          .file = folder.files.weights.string(),
-          .tensor = [&folder](const std::string& name) -> std::optional<Tensor> {
-            if (folder.weights.find(name) == nullptr) return std::nullopt;
-            return folder.weights.read(name);
-          },
-          .dims = expected.dims,
-          .bias = expected.bias};
-}
-
 }  // namespace
 
 QuantizedFolder open_quantized(const std::filesystem::path& path, std::optional<int> rank) {
@@ -243,20 +245,28 @@ void require_no_problems(const QuantizedFolder& folder) {
 
 LinearParams read_layer(const QuantizedFolder& folder, const LayerEntry& entry,
                         const ExpectedLinear& expected) {
-  const LayerFile file = layer_file(folder, entry, expected);
-  for (const std::string_view part : kUnservedParts) {
-    const std::string name = fmt::format("{}.{}", entry.layer, part);
-    if (folder.weights.find(name) == nullptr) continue;
-    throw Error(ErrorCode::kUnsupported, "low-rank branches are not served by this version",
-                layer_error(file, name, fmt::format("a plain {} layer", entry.algorithm->name),
-                            std::string(part), "export without SVD"));
+  return read_layer_params(*entry.algorithm, layer_file(folder, entry, expected));
+}
+
+std::vector<LayerTensor> layer_tensors(const QuantizedFolder& folder, const LayerEntry& entry) {
+  std::vector<LayerTensor> found;
+  for (const ParamSpec& spec : entry.contract->params) {
+    const TensorInfo* info = folder.weights.find(tensor_name(spec, entry.layer, entry.prefix));
+    if (info == nullptr && spec.prefix == PrefixRule::kEither) {
+      info = folder.weights.find(fmt::format("{}.{}", entry.prefix, spec.suffix));
+    }
+    if (info != nullptr) found.push_back({.spec = &spec, .info = info});
   }
-  return read_layer_params(*entry.algorithm, file);
+  return found;
+}
+
+LayerDims stored_dims(const QuantizedFolder& folder, const LayerEntry& entry) {
+  return stored_dims(entry.contract->params, layer_file(folder, entry, {}));
 }
 
 void release_layer(const QuantizedFolder& folder, const LayerEntry& entry) {
-  for (const ParamSpec& spec : entry.algorithm->contract->params) {
-    folder.weights.release(tensor_name(spec, entry.layer, entry.prefix));
+  for (const LayerTensor& tensor : layer_tensors(folder, entry)) {
+    folder.weights.release(tensor.info->name);
   }
 }
 

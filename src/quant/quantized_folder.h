@@ -26,6 +26,7 @@ struct LayerEntry {
   std::string layer;   // X: the name of the model's module
   std::string prefix;  // P: X, or X.linear when the file holds X.div.mul_scale
   const AlgorithmRow* algorithm = nullptr;
+  const FileContract* contract = nullptr;  // of the algorithm's, the one its tensors follow
 };
 
 struct QuantizedFolder {
@@ -53,6 +54,15 @@ struct ExpectedLinear {
 LinearParams read_layer(const QuantizedFolder& folder, const LayerEntry& entry,
                         const ExpectedLinear& expected = {});
 
+// Every tensor of the layer that the file holds.
+struct LayerTensor {
+  const ParamSpec* spec = nullptr;
+  const TensorInfo* info = nullptr;
+};
+std::vector<LayerTensor> layer_tensors(const QuantizedFolder& folder, const LayerEntry& entry);
+
+LayerDims stored_dims(const QuantizedFolder& folder, const LayerEntry& entry);
+
 // Gives back the pages of a layer's tensors.
 void release_layer(const QuantizedFolder& folder, const LayerEntry& entry);
 
@@ -64,6 +74,7 @@ inline constexpr const char* kPreset = "preset";
 inline constexpr const char* kWeightDtype = "source_weight_dtype";  // of quantized weights
 inline constexpr const char* kBiasDtype = "source_bias_dtype";      // of their biases
 inline constexpr const char* kDtypePrefix = "source_dtype:";        // + tensor: an exception
+inline constexpr const char* kTimestepPolicy = "timestep_policy";   // TimestepPolicy::text()
 inline constexpr const char* kKeptPrefix = "kept:";                 // + layer: why it is float
 }  // namespace facts
 

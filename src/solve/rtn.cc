@@ -1,12 +1,14 @@
 #include "solve/rtn.h"
 
 #include <algorithm>
-#include <mutex>
+#include <cstring>
 #include <span>
 #include <vector>
 
 #include "base/check.h"
 #include "base/parallel_for.h"
+#include "kernels/ops.h"
+#include "numerics/int4.h"
 #include "numerics/int8.h"
 #include "solve/widen.h"
 
@@ -15,42 +17,94 @@ namespace {
 
 constexpr int64_t kRowGrain = 16;  // rows per task: 16 x 3072 elements are ~0.1 ms of work
 
-float amax_of(std::span<const float> row) {
+float amax_of(std::span<const float> values) {
   float amax = 0;
-  for (const float v : row) amax = std::max(amax, absolute(v));
+  for (const float v : values) amax = std::max(amax, absolute(v));
   return amax;
 }
 
-bool is_all_finite(std::span<const float> row) {
-  return std::ranges::all_of(row, [](float v) { return is_finite(v); });
+float scale_of(Element element, float amax) {
+  return element == Element::kInt4 ? int4_weight_scale(amax) : int8_channel_scale(amax);
+}
+
+// Calls fn(row, values) for every row, on the threads of ctx.
+template <typename Fn>
+void for_each_row(const Tensor& w, const ExecContext& ctx, const Fn& fn) {
+  const auto k = static_cast<size_t>(w.dim(1));
+  parallel_for(ctx, w.dim(0), kRowGrain, [&](int64_t begin, int64_t end) {
+    std::vector<float> row(k);
+    for (int64_t n = begin; n < end; ++n) {
+      widen_range(w, n * w.dim(1), row);
+      fn(n, std::span<const float>(row));
+    }
+  });
+}
+
+// The largest magnitude of each row; the same for all where one scale serves the tensor.
+std::vector<float> row_maxima(const Tensor& w, const ScaleSharing& sharing,
+                              const ExecContext& ctx) {
+  std::vector<float> maxima(static_cast<size_t>(w.dim(0)));
+  for_each_row(w, ctx, [&](int64_t n, std::span<const float> row) {
+    maxima[static_cast<size_t>(n)] = amax_of(row);
+  });
+  if (sharing.granularity == Granularity::kPerTensor) {
+    std::ranges::fill(maxima, amax_of(maxima));
+  }
+  return maxima;
+}
+
+void store_codes(Element element, std::span<const float> values, float scale, int64_t first,
+                 std::byte* row) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    const int64_t k = first + static_cast<int64_t>(i);
+    if (element == Element::kInt8) {
+      row[k] = static_cast<std::byte>(int8_code(values[i], scale));
+      continue;
+    }
+    const unsigned nibble = static_cast<unsigned>(int4_code(values[i], scale)) & 0xf;
+    row[k / 2] |= static_cast<std::byte>(k % 2 == 0 ? nibble : nibble << 4);
+  }
 }
 
 }  // namespace
 
-std::optional<int64_t> round_to_nearest_int8(const Tensor& w, const Int8Rows& out,
-                                             const ExecContext& ctx) {
+std::optional<int64_t> first_row_not_finite(const Tensor& w) {
+  std::vector<float> row(static_cast<size_t>(w.dim(1)));
+  for (int64_t n = 0; n < w.dim(0); ++n) {
+    widen_range(w, n * w.dim(1), row);
+    if (!std::ranges::all_of(row, [](float v) { return is_finite(v); })) return n;
+  }
+  return std::nullopt;
+}
+
+IntegerWeight round_to_nearest(const Tensor& w, Element element, const ScaleSharing& sharing,
+                               const ExecContext& ctx) {
   MZ_CHECK(w.shape().size() == 2);
+  MZ_CHECK(element == Element::kInt8 || element == Element::kInt4);
   const int64_t n = w.dim(0);
   const int64_t k = w.dim(1);
-  int64_t first_bad_row = n;
-  std::mutex mutex;
-  parallel_for(ctx, n, kRowGrain, [&](int64_t begin, int64_t end) {
-    std::vector<float> row(static_cast<size_t>(k));
-    for (int64_t i = begin; i < end; ++i) {
-      widen_range(w, i * k, row);
-      if (!is_all_finite(row)) {
-        const std::lock_guard lock(mutex);
-        first_bad_row = std::min(first_bad_row, i);
-        return;
-      }
-      const float scale = int8_channel_scale(amax_of(row));
-      out.scale[i] = scale;
-      std::ranges::transform(row, out.codes + i * k,
-                             [scale](float v) { return int8_code(v, scale); });
+  const int64_t groups = std::max<int64_t>(sharing.groups, 1);
+  MZ_CHECK(k % groups == 0);
+  const int64_t row_bytes = code_row_bytes(element, k);
+  IntegerWeight out = {
+      .codes =
+          Tensor::allocate(element == Element::kInt8 ? DType::kI8 : DType::kU8, {n, row_bytes}),
+      .scale = Tensor::allocate(DType::kF32, sharing.groups == 0 ? Shape{n} : Shape{n, groups})};
+  std::byte* codes = out.codes.buffer().mutable_data();
+  std::memset(codes, 0, static_cast<size_t>(out.codes.byte_size()));
+  float* scales = out.scale.mutable_data<float>();
+  const std::vector<float> maxima = row_maxima(w, sharing, ctx);
+  const auto group = static_cast<size_t>(k / groups);
+  for_each_row(w, ctx, [&](int64_t row, std::span<const float> values) {
+    for (int64_t g = 0; g < groups; ++g) {
+      const std::span<const float> part = values.subspan(static_cast<size_t>(g) * group, group);
+      const float amax = sharing.groups == 0 ? maxima[static_cast<size_t>(row)] : amax_of(part);
+      const float scale = scale_of(element, amax);
+      scales[row * groups + g] = scale;
+      store_codes(element, part, scale, g * (k / groups), codes + row * row_bytes);
     }
   });
-  if (first_bad_row == n) return std::nullopt;
-  return first_bad_row;
+  return out;
 }
 
 }  // namespace mezzotint

@@ -15,7 +15,6 @@ namespace {
 struct Result {
   std::vector<int8_t> codes;
   std::vector<float> scale;
-  std::optional<int64_t> bad_row;
 };
 
 Tensor tensor(DType dtype, const Shape& shape, const std::vector<float>& values) {
@@ -24,14 +23,26 @@ Tensor tensor(DType dtype, const Shape& shape, const std::vector<float>& values)
   return t;
 }
 
+template <typename T>
+std::vector<T> values_of(const Tensor& t) {
+  return {t.data<T>(), t.data<T>() + t.size()};
+}
+
 Result round(const Tensor& w, int threads = 2) {
-  Result result = {.codes = std::vector<int8_t>(static_cast<size_t>(w.size())),
-                   .scale = std::vector<float>(static_cast<size_t>(w.dim(0))),
-                   .bad_row = {}};
-  result.bad_row =
-      round_to_nearest_int8(w, {.codes = result.codes.data(), .scale = result.scale.data()},
-                            ExecContext({.threads = threads}));
-  return result;
+  const IntegerWeight rounded =
+      round_to_nearest(w, Element::kInt8, {}, ExecContext({.threads = threads}));
+  return {values_of<int8_t>(rounded.codes), values_of<float>(rounded.scale)};
+}
+
+// Nibbles of one row as signed codes.
+std::vector<int> int4_row(const Tensor& codes, int64_t row, int64_t k) {
+  std::vector<int> values;
+  for (int64_t i = 0; i < k; ++i) {
+    const int byte = codes.data<uint8_t>()[row * codes.dim(1) + i / 2];
+    const int nibble = i % 2 == 0 ? byte % 16 : byte / 16;
+    values.push_back(nibble < 8 ? nibble : nibble - 16);
+  }
+  return values;
 }
 
 // Round to bf16, half to even, by way of the integers and independent of numerics/bf16.h.
@@ -102,12 +113,39 @@ TEST(RoundToNearestInt8, GivesTheSameBytesForAnyNumberOfThreads) {
   }
 }
 
-TEST(RoundToNearestInt8, NamesTheFirstRowThatIsNotFinite) {
+TEST(RoundToNearestInt8, OneScaleForTheTensorIsThatOfItsLargestValue) {
+  const Tensor w = tensor(DType::kF32, {2, 2}, {-1, 2, 0.5f, 127});
+  const IntegerWeight r = round_to_nearest(w, Element::kInt8, {Granularity::kPerTensor, 0},
+                                           ExecContext({.threads = 2}));
+  EXPECT_EQ(values_of<float>(r.scale), (std::vector<float>{1, 1}));
+  EXPECT_EQ(values_of<int8_t>(r.codes), (std::vector<int8_t>{-1, 2, 0, 127}));
+}
+
+TEST(RoundToNearestInt4, RowsAndGroupsHaveTheirOwnScales) {
+  const Tensor w = tensor(DType::kF32, {1, 6}, {7, -3.5f, 2.5f, 14, -14, 1});
+  const ExecContext ctx({.threads = 2});
+  const IntegerWeight row = round_to_nearest(w, Element::kInt4, {}, ctx);
+  EXPECT_EQ(values_of<float>(row.scale), std::vector<float>{2});
+  EXPECT_EQ(int4_row(row.codes, 0, 6), (std::vector<int>{4, -2, 1, 7, -7, 0}));  // 3.5, -1.75, 1.25
+  const IntegerWeight groups =
+      round_to_nearest(w, Element::kInt4, {Granularity::kPerChannel, 2}, ctx);
+  EXPECT_EQ(groups.scale.shape(), (Shape{1, 2}));
+  EXPECT_EQ(values_of<float>(groups.scale), (std::vector<float>{1, 2}));
+  EXPECT_EQ(int4_row(groups.codes, 0, 6), (std::vector<int>{7, -4, 2, 7, -7, 0}));
+}
+
+TEST(RoundToNearestInt4, AnOddKLeavesTheLastNibbleZero) {
+  const Tensor w = tensor(DType::kF32, {2, 3}, {7, -7, 1, 7, 1, -1});
+  const IntegerWeight r = round_to_nearest(w, Element::kInt4, {}, ExecContext({.threads = 1}));
+  EXPECT_EQ(values_of<uint8_t>(r.codes), (std::vector<uint8_t>{0x97, 0x01, 0x17, 0x0f}));
+}
+
+TEST(FirstRowNotFinite, IsTheFirst) {
   std::vector<float> values(64 * 4, 1.0f);
-  EXPECT_FALSE(round(tensor(DType::kF32, {64, 4}, values)).bad_row);
+  EXPECT_FALSE(first_row_not_finite(tensor(DType::kF32, {64, 4}, values)));
   values[50 * 4 + 3] = std::numeric_limits<float>::quiet_NaN();
   values[21 * 4] = -std::numeric_limits<float>::infinity();
-  EXPECT_EQ(round(tensor(DType::kF32, {64, 4}, values)).bad_row, 21);
+  EXPECT_EQ(first_row_not_finite(tensor(DType::kF32, {64, 4}, values)), 21);
 }
 
 }  // namespace

@@ -68,6 +68,13 @@ std::vector<KernelLine> kernel_lines(const Options& options) {
                      .isa = row.isa,
                      .inactive = why_isa_is_out(row.isa, active, detected_isa())});
   }
+  for (const QuantizeMxKernel& row : quantize_mx_kernels()) {
+    lines.push_back({.op = "quantize mx",
+                     .name = row.name,
+                     .layout = "-",
+                     .isa = row.isa,
+                     .inactive = why_isa_is_out(row.isa, active, detected_isa())});
+  }
   return lines;
 }
 

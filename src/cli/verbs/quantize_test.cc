@@ -124,9 +124,10 @@ TEST_F(QuantizeVerb, RefusesWhatCannotBeDone) {
   write_text(path("model.gguf"), "GGUF....");
   testing::expect_refused({
       {{"quantize", model_, "-o", out, "--algo", "w8a8_dynamik"}, 4, "unknown algorithm"},
-      {{"quantize", model_, "-o", out, "--algo", "w4a16"},
-       4,
-       "W4A16 is not served by this version"},
+      {{"quantize", model_, "-o", out, "--algo", "nf4"}, 4, "NF4 is not served by this version"},
+      {{"quantize", model_, "-o", out, "--algo", "w4a16_awq"},
+       2,
+       "W4A16_AWQ needs statistics: mezzotint collect"},
       {{"quantize", model_, "-o", out}, 2, "which algorithm?"},
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--rule", "*.ff"},
        2,

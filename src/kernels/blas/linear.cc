@@ -5,12 +5,16 @@
 
 #include "kernels/blas/rows.h"
 #include "kernels/float_ops.h"
+#include "kernels/weight_decode.h"
+#include "numerics/dual_level.h"
 #include "numerics/float_type.h"
+#include "numerics/mx.h"
 
 namespace mezzotint::blas {
 namespace {
 
-// k of one conversion: [256][1024] floats are 1 MiB. Longer sums continue in y (beta = 1).
+// k of one conversion: [256][1024] floats are 1 MiB, whole blocks of 512. Longer sums continue in y
+// (beta = 1).
 constexpr int64_t kBlockK = 1024;
 constexpr int64_t kFloatBytes = sizeof(float);
 
@@ -33,8 +37,29 @@ TileScratch split_scratch(const LinearTile& tile) {
   return {x, w, w + kTileN * kBlockK};
 }
 
+// Row m of the codes of x as floats: MX with their scales, integers without.
+void widen_codes(const LinearTile& tile, const FloatOps& ops, int64_t m, int64_t k, int64_t depth,
+                 float* out) {
+  const int8_t* codes = tile.xq + m * tile.xq_stride + k;
+  if (tile.x_block_scale == nullptr) {
+    ops.widen_int8(codes, out, depth);
+    return;
+  }
+  const float* dual = tile.x_dual_scale == nullptr
+                          ? nullptr
+                          : tile.x_dual_scale + m * dual_blocks(tile.k) + k / kDualBlock;
+  decode_mx_bytes(reinterpret_cast<const uint8_t*>(codes), tile.x_element,
+                  tile.x_block_scale + m * mx_blocks(tile.k) + k / kMxBlock, dual, depth, out);
+}
+
 // Rows [begin, end) and columns [k, k + depth) of x as floats: in place when they are floats.
 Panel widen_x(const LinearTile& tile, const FloatOps& ops, int64_t k, int64_t depth, float* out) {
+  if (tile.xq != nullptr) {
+    for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
+      widen_codes(tile, ops, m, k, depth, out + (m - tile.m_begin) * depth);
+    }
+    return {out, depth};
+  }
   if (tile.x_type == FloatType::kF32 && tile.x_stride >= tile.k) {
     return {static_cast<const float*>(tile.x) + tile.m_begin * tile.x_stride + k, tile.x_stride};
   }
@@ -45,19 +70,34 @@ Panel widen_x(const LinearTile& tile, const FloatOps& ops, int64_t k, int64_t de
   return {out, depth};
 }
 
+bool is_float(Element element) {
+  return element == Element::kF32 || element == Element::kBF16 || element == Element::kF16;
+}
+
+// Codes as floats, with their scales unless one scale per row can stand behind the sum.
+Panel decode_w(const LinearTile& tile, const FloatOps& ops, int64_t k, int64_t depth, float* out) {
+  WeightView w = weight_view(tile);
+  if (is_plain_channel(tile)) w.scale = nullptr;
+  for (int64_t n = tile.n_begin; n < tile.n_end; ++n) {
+    float* row = out + (n - tile.n_begin) * depth;
+    if (w.element == Element::kInt8 && w.scale == nullptr) {
+      ops.widen_int8(reinterpret_cast<const int8_t*>(w.codes) + n * tile.k + k, row, depth);
+    } else {
+      decode_weights(w, n, k, k + depth, row);
+    }
+  }
+  return {out, depth};
+}
+
 Panel widen_w(const LinearTile& tile, const FloatOps& ops, int64_t k, int64_t depth, float* out) {
+  if (!is_float(tile.w_element)) return decode_w(tile, ops, k, depth, out);
   if (tile.w_element == Element::kF32) {
     return {reinterpret_cast<const float*>(tile.w) + tile.n_begin * tile.k + k, tile.k};
   }
   const FloatType type = tile.w_element == Element::kBF16 ? FloatType::kBF16 : FloatType::kF16;
   for (int64_t n = tile.n_begin; n < tile.n_end; ++n) {
-    const int64_t first = n * tile.k + k;
-    float* row = out + (n - tile.n_begin) * depth;
-    if (tile.w_element == Element::kInt8) {
-      ops.widen_int8(reinterpret_cast<const int8_t*>(tile.w) + first, row, depth);
-    } else {
-      ops.widen(offset_floats(tile.w, type, first), type, row, depth);
-    }
+    ops.widen(offset_floats(tile.w, type, n * tile.k + k), type, out + (n - tile.n_begin) * depth,
+              depth);
   }
   return {out, depth};
 }
@@ -77,19 +117,20 @@ void run_tile(const LinearTile& tile, const FloatOps& ops) {
   float* y = y_in_place ? static_cast<float*>(tile.y) + tile.m_begin * tile.y_stride + tile.n_begin
                         : scratch.y;
   const int64_t y_stride = y_in_place ? tile.y_stride : kTileN;
-  const bool in_place =
-      tile.x_type == FloatType::kF32 && tile.w_element == Element::kF32 && tile.x_stride >= tile.k;
+  const bool in_place = tile.xq == nullptr && tile.x_type == FloatType::kF32 &&
+                        tile.w_element == Element::kF32 && tile.x_stride >= tile.k;
   const int64_t block = in_place ? tile.k : kBlockK;
   for (int64_t k = 0; k < tile.k; k += block) {
     const int64_t depth = std::min(block, tile.k - k);
     multiply(tile, widen_x(tile, ops, k, depth, scratch.x), widen_w(tile, ops, k, depth, scratch.w),
              depth, k == 0 ? 0.0f : 1.0f, y, y_stride);
   }
-  if (y_in_place && tile.w_scale == nullptr && tile.bias == nullptr) return;
+  const float* w_scale = is_plain_channel(tile) ? tile.w_scale + tile.n_begin : nullptr;
+  if (y_in_place && w_scale == nullptr && tile.bias == nullptr && tile.x_scale == nullptr) return;
   for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
-    ops.scale_bias(y + (m - tile.m_begin) * y_stride,
-                   tile.w_scale == nullptr ? nullptr : tile.w_scale + tile.n_begin,
-                   tile.bias == nullptr ? nullptr : tile.bias + tile.n_begin,
+    float* row = y + (m - tile.m_begin) * y_stride;
+    if (tile.x_scale != nullptr) ops.multiply(tile.x_scale[m], row, tile.n_end - tile.n_begin);
+    ops.scale_bias(row, w_scale, tile.bias == nullptr ? nullptr : tile.bias + tile.n_begin,
                    offset_floats(tile.y, tile.y_type, m * tile.y_stride + tile.n_begin),
                    tile.y_type, tile.n_end - tile.n_begin);
   }
@@ -97,7 +138,7 @@ void run_tile(const LinearTile& tile, const FloatOps& ops) {
 
 }  // namespace
 
-// int8 codes are exact as floats; their scale stands behind the sum over k.
+// Integer codes are exact as floats; one scale per row stands behind the sum over k.
 template <Isa isa>
 void linear(const LinearTile& tile) noexcept {
   run_tile(tile, float_ops(isa));

@@ -13,12 +13,13 @@ namespace mezzotint::blas {
 constexpr int64_t kTileM = 256;
 constexpr int64_t kTileN = 256;
 
-// kFloatRows and kInt8Rows, float x.
+// Every row-major layout and every form of x, as floats.
 template <Isa isa>
 void linear(const LinearTile& tile) noexcept;
 
-void int8_rows_linear(const LinearTile& tile) noexcept;  // kInt8Rows, codes of x
-int64_t int8_scratch_bytes(int64_t k);
+// Integer codes of x and w, one scale per row of w: equal to integer arithmetic.
+void integer_linear(const LinearTile& tile) noexcept;
+int64_t integer_scratch_bytes(int64_t k);
 
 template <Isa isa>
 void fp8_attention(const Fp8AttentionTile& tile) noexcept;

@@ -1,7 +1,10 @@
 #include "kernels/int8_vnni_layout.h"
 #include "kernels/reference/rows.h"
+#include "kernels/weight_decode.h"
+#include "numerics/dual_level.h"
 #include "numerics/float_type.h"
 #include "numerics/int8.h"
+#include "numerics/mx.h"
 
 namespace mezzotint::reference {
 namespace {
@@ -25,14 +28,49 @@ void for_each_output(const LinearTile& tile, const Value& value) {
   }
 }
 
-// code(n, k) is the signed weight code.
+// Codes times codes, exact; code(n, k) is the signed weight code.
 template <typename Code>
-float int8_dot(const LinearTile& tile, int64_t m, int64_t n, const Code& code) {
-  int64_t acc = 0;
+float integer_dot(const LinearTile& tile, int64_t m, int64_t n, const Code& code) {
+  int64_t acc = tile.acc_bias == nullptr ? 0 : tile.acc_bias[n];
   for (int64_t k = 0; k < tile.k; ++k) {
     acc += static_cast<int64_t>(tile.xq[m * tile.xq_stride + k]) * code(n, k);
   }
   return int8_output(acc, tile.w_scale[n], tile.x_scale[m], bias_of(tile, n));
+}
+
+int weight_code(const LinearTile& tile, int64_t n, int64_t k) {
+  return code_at(tile.w, tile.w_element, code_row_bytes(tile.w_element, tile.k), n, k);
+}
+
+// What the codes of w stand for, in double.
+double weight_value(const LinearTile& tile, int64_t n, int64_t k) {
+  const int code = weight_code(tile, n, k);
+  if (tile.w_block_scale != nullptr) {
+    const uint8_t power = tile.w_block_scale[n * mx_blocks(tile.k) + k / kMxBlock];
+    const double value = mx_value(static_cast<uint8_t>(code), power, tile.w_element);
+    return tile.w_dual_scale == nullptr
+               ? value
+               : value * tile.w_dual_scale[n * dual_blocks(tile.k) + k / kDualBlock];
+  }
+  const int64_t group = tile.w_group == 0 ? tile.k : tile.w_group;
+  const int64_t i = n * (tile.k / group) + k / group;
+  const double offset = tile.w_offset == nullptr ? 0.0 : tile.w_offset[i];
+  return (code - offset) * tile.w_scale[i];
+}
+
+double x_value(const LinearTile& tile, int64_t m, int64_t k) {
+  if (tile.x_block_scale != nullptr) {
+    const auto code = static_cast<uint8_t>(tile.xq[m * tile.xq_stride + k]);
+    const uint8_t power = tile.x_block_scale[m * mx_blocks(tile.k) + k / kMxBlock];
+    const double value = mx_value(code, power, tile.x_element);
+    return tile.x_dual_scale == nullptr
+               ? value
+               : value * tile.x_dual_scale[m * dual_blocks(tile.k) + k / kDualBlock];
+  }
+  if (tile.xq != nullptr) {
+    return static_cast<double>(tile.x_scale[m]) * tile.xq[m * tile.xq_stride + k];
+  }
+  return load_float(tile.x, tile.x_type, m * tile.x_stride + k);
 }
 
 }  // namespace
@@ -49,30 +87,27 @@ void float_linear(const LinearTile& tile) noexcept {
   });
 }
 
-// The scale stands behind the sum over k (docs/numerics.md).
-void int8_weight_only_linear(const LinearTile& tile) noexcept {
-  const auto* w = reinterpret_cast<const int8_t*>(tile.w);
+// Values times values in double; integers times integers stay integers where one scale per row
+// allows it.
+void codes_linear(const LinearTile& tile) noexcept {
+  if (tile.xq != nullptr && tile.x_block_scale == nullptr && is_plain_channel(tile)) {
+    for_each_output(tile, [&](int64_t m, int64_t n) {
+      return integer_dot(tile, m, n,
+                         [&](int64_t row, int64_t k) { return weight_code(tile, row, k); });
+    });
+    return;
+  }
   for_each_output(tile, [&](int64_t m, int64_t n) {
     double sum = 0;
-    for (int64_t k = 0; k < tile.k; ++k) {
-      sum += static_cast<double>(load_float(tile.x, tile.x_type, m * tile.x_stride + k)) *
-             w[n * tile.k + k];
-    }
-    return static_cast<float>(sum * tile.w_scale[n] + bias_of(tile, n));
-  });
-}
-
-void int8_rows_linear(const LinearTile& tile) noexcept {
-  const auto* w = reinterpret_cast<const int8_t*>(tile.w);
-  for_each_output(tile, [&](int64_t m, int64_t n) {
-    return int8_dot(tile, m, n, [&](int64_t row, int64_t k) { return w[row * tile.k + k]; });
+    for (int64_t k = 0; k < tile.k; ++k) sum += x_value(tile, m, k) * weight_value(tile, n, k);
+    return static_cast<float>(sum + bias_of(tile, n));
   });
 }
 
 void int8_vnni_linear(const LinearTile& tile) noexcept {
   const auto* w = reinterpret_cast<const uint8_t*>(tile.w);
   for_each_output(tile, [&](int64_t m, int64_t n) {
-    return int8_dot(tile, m, n, [&](int64_t row, int64_t k) {
+    return integer_dot(tile, m, n, [&](int64_t row, int64_t k) {
       return w[vnni_offset(row, k, tile.k)] - kVnniOffset;
     });
   });

@@ -1,5 +1,6 @@
 #include "kernels/reference/rows.h"
 #include "numerics/float_type.h"
+#include "numerics/int4.h"
 #include "numerics/int8.h"
 
 namespace mezzotint::reference {
@@ -21,15 +22,26 @@ float row_amax(const QuantizeRowsTile& tile, int64_t m) {
   return amax;
 }
 
+// The scale by which the row's codes are multiplied behind the sum.
+float row_scale(const QuantizeRowsTile& tile, float amax) {
+  if (tile.fixed != nullptr) return is_finite(amax) ? 1.0f : kQuietNaN;
+  return tile.element == Element::kInt4 ? int4_token_scale(amax) : int8_token_scale(amax);
+}
+
+int8_t code_of(const QuantizeRowsTile& tile, float x, float scale) {
+  if (tile.fixed != nullptr) return int8_static_code(x, tile.fixed->scale, tile.fixed->zero_point);
+  return tile.element == Element::kInt4 ? int4_code(x, scale) : int8_code(x, scale);
+}
+
 }  // namespace
 
 void quantize_rows(const QuantizeRowsTile& tile) noexcept {
   for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
-    const float scale = int8_token_scale(row_amax(tile, m));
+    const float scale = row_scale(tile, row_amax(tile, m));
     int8_t* q = tile.q + m * tile.q_stride;
     int32_t sum = 0;
     for (int64_t k = 0; k < tile.k; ++k) {
-      q[k] = int8_code(smoothed(tile, m, k), scale);
+      q[k] = !is_nan(scale) ? code_of(tile, smoothed(tile, m, k), scale) : int8_t{0};
       sum += q[k];
     }
     for (int64_t k = tile.k; k < tile.q_stride; ++k) q[k] = 0;

@@ -6,11 +6,11 @@
 
 namespace mezzotint::reference {
 
-void float_linear(const LinearTile& tile) noexcept;             // kFloatRows, float x
-void int8_weight_only_linear(const LinearTile& tile) noexcept;  // kInt8Rows, float x
-void int8_rows_linear(const LinearTile& tile) noexcept;         // kInt8Rows, codes of x
-void int8_vnni_linear(const LinearTile& tile) noexcept;         // kInt8Vnni, codes of x
+void float_linear(const LinearTile& tile) noexcept;      // kFloatRows, float x
+void codes_linear(const LinearTile& tile) noexcept;      // row-major codes, every form of x
+void int8_vnni_linear(const LinearTile& tile) noexcept;  // kInt8Vnni, codes of x
 void quantize_rows(const QuantizeRowsTile& tile) noexcept;
+void quantize_mx(const QuantizeMxTile& tile) noexcept;
 
 void fp8_attention(const Fp8AttentionTile& tile) noexcept;
 int64_t fp8_attention_scratch_bytes(int64_t dim);

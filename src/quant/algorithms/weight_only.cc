@@ -1,26 +1,24 @@
-// Weight-only files: W8A16. Activations stay float.
-#include <array>
-
+// Weight-only files: W8A16, W4A16 and what AWQ and GPTQ make. Activations stay float.
 #include "quant/algorithms/contracts.h"
 
 namespace mezzotint {
 namespace {
 
-constexpr std::array kParams = {kInt8WeightParam, kChannelScaleParam, kZeroOffsetParam, kBiasParam,
-                                kSmoothingParam};
-
-LinearParams read(const AlgorithmRow& row, const CheckedTensors& tensors) {
-  return read_int8_layer(row, tensors);
-}
-
-void write(const AlgorithmRow&, const FloatLayer& layer, LayerTensors& tensors,
-           const ExecContext& ctx) {
-  write_int8_layer(layer, tensors, ctx);
-}
+constexpr auto kInt8Params =
+    contract_params(kInt8WeightParam, kWeightScaleParam, kWeightOffsetParam);
+constexpr auto kInt4Params =
+    contract_params(kInt4WeightParam, kWeightScaleParam, kWeightOffsetParam);
 
 }  // namespace
 
-constinit const FileContract kWeightOnlyContract = {
-    .name = "weight_only", .params = kParams, .read = read, .write = write};
+constinit const FileContract kWeightOnlyInt8Contract = {.name = "weight_only_int8",
+                                                        .params = kInt8Params,
+                                                        .weight_element = Element::kInt8,
+                                                        .quantize = quantize_to_int8};
+
+constinit const FileContract kWeightOnlyInt4Contract = {.name = "weight_only_int4",
+                                                        .params = kInt4Params,
+                                                        .weight_element = Element::kInt4,
+                                                        .quantize = quantize_to_int4};
 
 }  // namespace mezzotint

@@ -82,20 +82,24 @@ void widen_rows(const int8_t* q, int64_t stride, int64_t k, int64_t begin, int64
   }
 }
 
-// numerics/int8.h, int8_output, for four columns; both arrays are padded to four.
-[[gnu::always_inline]] inline __m128 outputs(const int32_t* sums, const float* w_scale,
-                                             float x_scale, const float* bias) {
-  const __m128 acc = _mm_cvtepi32_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sums)));
-  const __m128 scaled = _mm_mul_ps(_mm_mul_ps(acc, _mm_loadu_ps(w_scale)), _mm_set1_ps(x_scale));
-  return _mm_add_ps(scaled, _mm_loadu_ps(bias));
-}
-
-// Scale and bias of the columns of a block.
+// Scale and biases of the columns of a block.
 struct BlockColumns {
+  int32_t acc_bias[kColumns] = {};
   float w_scale[kColumns] = {};
   float bias[kColumns] = {};
   int64_t count = 0;
 };
+
+// numerics/int8.h, int8_output, for four columns; the arrays are padded to four.
+[[gnu::always_inline]] inline __m128 outputs(const int32_t* sums, float x_scale,
+                                             const BlockColumns& columns) {
+  const __m128i acc =
+      _mm_add_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sums)),
+                    _mm_loadu_si128(reinterpret_cast<const __m128i*>(columns.acc_bias)));
+  const __m128 scaled = _mm_mul_ps(_mm_mul_ps(_mm_cvtepi32_ps(acc), _mm_loadu_ps(columns.w_scale)),
+                                   _mm_set1_ps(x_scale));
+  return _mm_add_ps(scaled, _mm_loadu_ps(columns.bias));
+}
 
 BlockColumns block_columns(const LinearTile& tile, int64_t n) {
   BlockColumns columns;
@@ -103,6 +107,7 @@ BlockColumns block_columns(const LinearTile& tile, int64_t n) {
   for (int64_t j = 0; j < columns.count; ++j) {
     columns.w_scale[j] = tile.w_scale[n + j];
     columns.bias[j] = tile.bias == nullptr ? 0.0f : tile.bias[n + j];
+    columns.acc_bias[j] = tile.acc_bias == nullptr ? 0 : tile.acc_bias[n + j];
   }
   return columns;
 }
@@ -110,7 +115,7 @@ BlockColumns block_columns(const LinearTile& tile, int64_t n) {
 void write_block(const LinearTile& tile, int64_t m, int64_t n, const BlockColumns& columns,
                  const int32_t (&sums)[kRows][kColumns]) {
   for (int64_t i = 0; i < kRows && m + i < tile.m_end; ++i) {
-    const __m128 y = outputs(sums[i], columns.w_scale, tile.x_scale[m + i], columns.bias);
+    const __m128 y = outputs(sums[i], tile.x_scale[m + i], columns);
     const int64_t first = (m + i) * tile.y_stride + n;
     if (tile.y_type == FloatType::kF32 && columns.count == kColumns) {
       _mm_storeu_ps(static_cast<float*>(tile.y) + first, y);

@@ -40,9 +40,10 @@ struct PanelArgs {
   int64_t steps;
   const int32_t* x_sum;
   const float* x_scale;
-  const float* w_scale;  // of the panel
-  const float* bias;     // of the panel, or null
-  void* y;               // row 0, column 0 of the panel
+  const float* w_scale;     // of the panel
+  const int32_t* acc_bias;  // of the panel, or null
+  const float* bias;        // of the panel, or null
+  void* y;                  // row 0, column 0 of the panel
   int64_t y_row_bytes;
   FloatType y_type;
   int64_t columns;  // 1..32 that exist
@@ -125,6 +126,13 @@ template <int kRows>
   }
 }
 
+// Integer biases of vector v of the columns; zeros without any.
+[[gnu::always_inline]] inline __m512i acc_start(const PanelArgs& args, int v) {
+  return args.acc_bias == nullptr
+             ? _mm512_setzero_si512()
+             : _mm512_maskz_loadu_epi32(column_mask(args.columns, v), args.acc_bias + v * kLanes);
+}
+
 template <int kRows>
 void int8_panel_hot(const PanelArgs& args) noexcept {
   constexpr int kPhases = phases_for(kRows);
@@ -134,7 +142,11 @@ void int8_panel_hot(const PanelArgs& args) noexcept {
 #pragma GCC unroll 14
     for (int i = 0; i < kRows; ++i) {
       const int32_t start = p == 0 ? -kVnniOffset * args.x_sum[i] : 0;
-      acc[p][i][0] = acc[p][i][1] = _mm512_set1_epi32(start);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) {
+        acc[p][i][v] = _mm512_set1_epi32(start);
+        if (p == 0) acc[p][i][v] = _mm512_add_epi32(acc[p][i][v], acc_start(args, v));
+      }
     }
   }
   const int64_t stride = args.x_stride;
@@ -209,6 +221,7 @@ void int8_vnni_linear(const LinearTile& tile) noexcept {
           .x_sum = tile.x_sum + m,
           .x_scale = tile.x_scale + m,
           .w_scale = tile.w_scale + n,
+          .acc_bias = tile.acc_bias == nullptr ? nullptr : tile.acc_bias + n,
           .bias = tile.bias == nullptr ? nullptr : tile.bias + n,
           .y = static_cast<char*>(tile.y) + (m * tile.y_stride + n) * y_bytes,
           .y_row_bytes = tile.y_stride * y_bytes,

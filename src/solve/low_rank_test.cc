@@ -1,0 +1,86 @@
+#include "solve/low_rank.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "solve/widen.h"
+
+namespace mezzotint {
+namespace {
+
+// Rank `rank` with singular values 10, 9, ..., and noise of standard deviation `noise`.
+Tensor low_rank_matrix(int64_t n, int64_t k, int64_t rank, float noise) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  std::vector<float> u(static_cast<size_t>(n * rank)), v(static_cast<size_t>(rank * k));
+  for (float& x : u) x = normal(random) / std::sqrt(static_cast<float>(n));
+  for (float& x : v) x = normal(random) / std::sqrt(static_cast<float>(k));
+  Tensor w = Tensor::allocate(DType::kF32, {n, k});
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < k; ++j) {
+      float sum = noise * normal(random);
+      for (int64_t r = 0; r < rank; ++r) {
+        sum += static_cast<float>(10 - r) * u[static_cast<size_t>(i * rank + r)] *
+               v[static_cast<size_t>(r * k + j)];
+      }
+      w.mutable_data<float>()[i * k + j] = sum;
+    }
+  }
+  return w;
+}
+
+double norm(const Tensor& t) {
+  double sum = 0;
+  const Tensor wide = widened(t);
+  for (int64_t i = 0; i < wide.size(); ++i) {
+    sum += static_cast<double>(wide.data<float>()[i]) * wide.data<float>()[i];
+  }
+  return std::sqrt(sum);
+}
+
+TEST(LowRank, FindsTheMatrixThatIsThere) {
+  const Tensor w = low_rank_matrix(70, 130, 5, 0.0f);
+  const LowRankSplit split = split_low_rank(w, 5, ExecContext({.threads = 2}));
+  EXPECT_LT(norm(split.residual), 0.01 * norm(w));  // bf16 factors: 2^-8 of each
+  const LowRankSplit less = split_low_rank(w, 3, ExecContext({.threads = 2}));
+  EXPECT_GT(norm(less.residual), 0.1 * norm(w));
+}
+
+TEST(LowRank, TakesTheLargestSingularValues) {
+  // Noise of 9,100 entries with deviation 0.01 has the norm 0.95; what is left may not be more.
+  const Tensor w = low_rank_matrix(70, 130, 5, 0.01f);
+  const LowRankSplit split = split_low_rank(w, 5, ExecContext({.threads = 1}));
+  EXPECT_LT(norm(split.residual), 0.97);
+}
+
+TEST(LowRank, PartsAddUpToTheMatrix) {
+  const Tensor w = low_rank_matrix(33, 65, 4, 0.3f);
+  const LowRankSplit split = split_low_rank(w, 4, ExecContext({.threads = 2}));
+  const Tensor up = widened(split.up), down = widened(split.down);
+  for (int64_t i = 0; i < 33; ++i) {
+    for (int64_t j = 0; j < 65; ++j) {
+      double sum = split.residual.data<float>()[i * 65 + j];
+      for (int64_t r = 0; r < 4; ++r) {
+        sum += static_cast<double>(up.data<float>()[i * 4 + r]) * down.data<float>()[r * 65 + j];
+      }
+      ASSERT_NEAR(sum, w.data<float>()[i * 65 + j], 1e-5) << i << " " << j;
+    }
+  }
+}
+
+TEST(LowRank, IsTheSameForAnyNumberOfThreads) {
+  const Tensor w = low_rank_matrix(600, 300, 6, 0.1f);
+  const LowRankSplit one = split_low_rank(w, 6, ExecContext({.threads = 1}));
+  const LowRankSplit three = split_low_rank(w, 6, ExecContext({.threads = 3}));
+  EXPECT_EQ(std::memcmp(one.up.raw(), three.up.raw(), static_cast<size_t>(one.up.byte_size())), 0);
+  EXPECT_EQ(std::memcmp(one.residual.raw(), three.residual.raw(),
+                        static_cast<size_t>(one.residual.byte_size())),
+            0);
+}
+
+}  // namespace
+}  // namespace mezzotint

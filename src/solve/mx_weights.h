@@ -1,0 +1,26 @@
+// Weights as MX blocks: the best of three exponents per block of 32.
+#pragma once
+
+#include "mezzotint/context.h"
+#include "mezzotint/tensor.h"
+#include "numerics/quant_scheme.h"
+
+namespace mezzotint {
+
+enum class MxLevels : uint8_t { kOne, kDual };
+
+// w ~ element * 2^(byte - 127) * dual.
+struct MxWeight {
+  Tensor codes;        // F8_E4M3 [n,k], or U8 [n,(k+1)/2] of e2m1, low nibble = even k
+  Tensor block_scale;  // U8 [n, blocks of 32]
+  Tensor dual_scale;   // F32 [n, blocks of 512]; empty with one level
+};
+
+// w:[n,k] of any float dtype, finite; element kE4M3 or kE2M1. Per block, of the exponents e (floor
+// rule), e - 1 and e + 1 the one with the least squared error, the first of equals; elements half
+// to even. Dual level: w / (amax512 / 6) first, and where 512 columns are zero the scales 0 and
+// 2^0. The result does not depend on the number of threads.
+MxWeight quantize_mx_weight(const Tensor& w, Element element, MxLevels levels,
+                            const ExecContext& ctx);
+
+}  // namespace mezzotint
