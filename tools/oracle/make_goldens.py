@@ -9,12 +9,15 @@ import sys
 
 import numpy as np
 
+import attention_cases
+from attention_oracle import attention_head, float_attention_head
 from layer_cases import CASES, layer_tensors
 from layer_oracle import linear
 from random_tensors import Random, float_tensor, input_rows, rounded_to_bf16
 from safetensors_bytes import Tensor, dump
 from weight_cases import WEIGHT_CASES, weights
 
+KEPT_ROWS = 64  # codes of every 64th row of q, k and v are kept
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "testdata" / "oracle"
 
 
@@ -65,11 +68,48 @@ def weight_file(case):
     return dump(tensors, {"algorithm": case.algorithm, "case": case.name, "rule": case.rule})
 
 
+def attention_heads(case):
+    """(batch, head, quantized, float) outputs of the chosen rows, and the quantized inputs."""
+    q, k, v = attention_cases.inputs_of(case)
+    rotation, scale = attention_cases.rotation_of(case), np.float32(case.scale)
+    for b, head in np.ndindex(case.batch, case.heads):
+        kv = head * case.kv_heads // case.heads
+        keys = slice(0, case.kv_length[b])
+        one = (q[b, :, head], k[b, keys, kv], v[b, keys, kv])
+        y, quantized = attention_head(*one, rotation, scale, case.rows)
+        yield y, float_attention_head(*one, scale, case.rows), quantized
+
+
+def attention_file(case):
+    """Outputs [batch,heads,rows,dim]; codes and scales of batch 0, head 0."""
+    heads = list(attention_heads(case))
+    shape = (case.batch, case.heads, len(case.rows), case.head_dim)
+    tensors = {
+        "y": Tensor("F64", np.array([y for y, _, _ in heads]).reshape(shape)),
+        "y_float": Tensor("F32", np.array([y for _, y, _ in heads], np.float32).reshape(shape)),
+        "rows": Tensor("I64", np.array(case.rows)),
+        "kv_length": Tensor("I64", np.array(case.kv_length)),
+        "scale": Tensor("F32", np.array([case.scale], dtype=np.float32)),
+    }
+    for name, (codes, scales) in zip("qkv", heads[0][2]):
+        tensors[f"{name}_scale"] = Tensor("F32", scales)
+        tensors[f"{name}_codes"] = Tensor("F8_E4M3", codes[: case.sq : KEPT_ROWS])
+    fields = ("batch", "heads", "kv_heads", "head_dim", "sq", "skv")
+    metadata = {name: str(getattr(case, name)) for name in fields}
+    rotation = "hadamard" if case.rotated else "identity"
+    return dump(
+        tensors,
+        metadata | {"algorithm": "FP8_DYNAMIC", "case": case.name, "rotation": rotation},
+    )
+
+
 def all_files():
     """Path below FOLDER -> bytes."""
     files = {f"layers/{case.name}.safetensors": layer_file(case) for case in CASES}
     files |= {f"weights/{case.name}.safetensors": weight_file(case) for case in WEIGHT_CASES}
-    assert len(files) == len(CASES) + len(WEIGHT_CASES)
+    files |= {
+        f"attention/{case.name}.safetensors": attention_file(case) for case in attention_cases.CASES
+    }
     return files
 
 

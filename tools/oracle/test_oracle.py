@@ -6,6 +6,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
+import attention_cases
+import attention_oracle
 import layer_oracle
 import make_goldens
 from layer_cases import CASES, layer_tensors
@@ -217,3 +219,44 @@ def test_worked_numbers_of_upstream_s_exporter():
     for low, high, scale, offset in ((-1, 2, 0.01176471, -43), (0.5, 3, 0.01176471, -128)):
         _, s, o = int_upstream(np.array([[low, high]], dtype=np.float32), 8, False, 0)
         assert abs(s[0, 0] - scale) < 1e-8 and o[0, 0] == offset
+
+
+def torch_attention(case, b, head, quantized):
+    """softmax(q k^T scale) v in float64, of the inputs or of what their codes stand for."""
+    q, k, v = attention_cases.inputs_of(case)
+    kv, keys = head * case.kv_heads // case.heads, slice(0, case.kv_length[b])
+    parts = [q[b, :, head], k[b, keys, kv], v[b, keys, kv]]
+    if quantized:
+        rotation = attention_cases.rotation_of(case)
+        parts[:2] = [parts[0] @ rotation, parts[1] @ rotation]
+        rows = (attention_oracle.Q_ROWS, attention_oracle.KV_ROWS, attention_oracle.KV_ROWS)
+        parts = [
+            attention_oracle.values_of(*attention_oracle.block_quantized(x, n), n)
+            for x, n in zip(parts, rows)
+        ]
+    q, k, v = (torch.from_numpy(np.asarray(x, np.float64))[None, None] for x in parts)
+    scale = float(np.float32(case.scale))
+    y = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)
+    return y[0, 0, list(case.rows)].numpy()
+
+
+@pytest.mark.parametrize("case", attention_cases.CASES, ids=lambda case: case.name)
+def test_attention_agrees_with_torch(case):
+    """Without P's rounding to within 4 %, as it should be; without any rounding exactly."""
+    file = read(f"attention/{case.name}.safetensors")
+    y, y_float = file["y"].array, file["y_float"].array
+    for b, head in np.ndindex(case.batch, case.heads):
+        exact = torch_attention(case, b, head, quantized=False)
+        assert np.abs(y_float[b, head] - exact).max() < 1e-6
+        dequantized = torch_attention(case, b, head, quantized=True)
+        error = np.linalg.norm(y[b, head] - dequantized) / np.linalg.norm(dequantized)
+        assert 1e-4 < error < 0.04, error  # 0 would be attention without FP8 P
+
+
+def test_block_scales_are_amax_over_448():
+    x = np.full((300, 4), 2, dtype=np.float32)
+    x[130] = 448
+    codes, scales = attention_oracle.block_quantized(x, 128)
+    assert scales.tolist() == [np.float32(2) / np.float32(448), 1, np.float32(2) / np.float32(448)]
+    assert set(codes[:128].ravel()) == {0x7E} and codes[130, 0] == 0x7E
+    assert np.array_equal(attention_oracle.block_quantized(x * 0, 128)[0], x * 0)
