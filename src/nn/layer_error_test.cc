@@ -101,7 +101,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Expectation{"W8A16", 0.009}, Expectation{"W8A8_DYNAMIC", 0.012},
                     Expectation{"W4A16", 0.15, {.group_size = kK}}, Expectation{"W4A16", 0.108},
                     Expectation{"W4A4_DYNAMIC", 0.22}, Expectation{"W8A8_MXFP8", 0.042},
-                    Expectation{"W4A4_MXFP4", 0.16}),
+                    Expectation{"W4A4_MXFP4", 0.16}, Expectation{"W4A4_MXFP4_DUALSCALE", 0.16}),
     [](const auto& info) {
       const bool per_channel = info.param.options.group_size == kK;
       return info.param.algorithm + std::string(per_channel ? "_per_channel" : "");

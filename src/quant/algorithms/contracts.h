@@ -16,6 +16,7 @@ extern const FileContract kW4A8Contract;            // w4a8.cc
 extern const FileContract kW4A4DynamicContract;     // w4a4_dynamic.cc
 extern const FileContract kMxFp8Contract;           // mx.cc
 extern const FileContract kMxFp4Contract;           // mx.cc
+extern const FileContract kMxDualContract;          // mx_dual.cc
 
 inline constexpr std::array<DType, 1> kInt8Codes = {DType::kI8};
 inline constexpr std::array<DType, 2> kInt4Codes = {DType::kU8, DType::kI8};
