@@ -165,8 +165,8 @@ void check_quant_bias(const LayerFile& file, const LinearParams& params) {
 
 // --- writing -------------------------------------------------------------------------------------
 
-void check_finite(const FloatLayer& layer) {
-  const std::optional<int64_t> bad = first_row_not_finite(layer.weight);
+void check_finite(const FloatLayer& layer, const ExecContext& ctx) {
+  const std::optional<int64_t> bad = first_row_not_finite(layer.weight, ctx);
   if (!bad) return;
   throw Error(ErrorCode::kInput, "the weight holds a value that is not finite",
               {.layer = layer.name,
@@ -295,7 +295,7 @@ std::vector<PlannedTensor> plan_layer_tensors(const AlgorithmRow& row, std::stri
 LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer,
                                 const WriteOptions& options, const ExecContext& ctx) {
   require_writable(row, {.layer = layer.name});
-  check_finite(layer);
+  check_finite(layer, ctx);
   const LayerDims dims = written_dims(row, layer.weight.dim(0), layer.weight.dim(1), options);
   const LinearParams params = quantize_layer(row, layer, dims, ctx);
   LayerTensors tensors;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -40,17 +41,12 @@ void for_each_row(const Tensor& w, const ExecContext& ctx, const Fn& fn) {
   });
 }
 
-// The largest magnitude of each row; the same for all where one scale serves the tensor.
-std::vector<float> row_maxima(const Tensor& w, const ScaleSharing& sharing,
-                              const ExecContext& ctx) {
+float tensor_amax(const Tensor& w, const ExecContext& ctx) {
   std::vector<float> maxima(static_cast<size_t>(w.dim(0)));
   for_each_row(w, ctx, [&](int64_t n, std::span<const float> row) {
     maxima[static_cast<size_t>(n)] = amax_of(row);
   });
-  if (sharing.granularity == Granularity::kPerTensor) {
-    std::ranges::fill(maxima, amax_of(maxima));
-  }
-  return maxima;
+  return amax_of(maxima);
 }
 
 void store_codes(Element element, std::span<const float> values, float scale, int64_t first,
@@ -68,13 +64,15 @@ void store_codes(Element element, std::span<const float> values, float scale, in
 
 }  // namespace
 
-std::optional<int64_t> first_row_not_finite(const Tensor& w) {
-  std::vector<float> row(static_cast<size_t>(w.dim(1)));
-  for (int64_t n = 0; n < w.dim(0); ++n) {
-    widen_range(w, n * w.dim(1), row);
-    if (!std::ranges::all_of(row, [](float v) { return is_finite(v); })) return n;
-  }
-  return std::nullopt;
+std::optional<int64_t> first_row_not_finite(const Tensor& w, const ExecContext& ctx) {
+  std::mutex mutex;
+  std::optional<int64_t> first;
+  for_each_row(w, ctx, [&](int64_t n, std::span<const float> row) {
+    if (std::ranges::all_of(row, [](float v) { return is_finite(v); })) return;
+    const std::lock_guard lock(mutex);
+    first = std::min(first.value_or(n), n);
+  });
+  return first;
 }
 
 IntegerWeight round_to_nearest(const Tensor& w, Element element, const ScaleSharing& sharing,
@@ -93,13 +91,13 @@ IntegerWeight round_to_nearest(const Tensor& w, Element element, const ScaleShar
   std::byte* codes = out.codes.buffer().mutable_data();
   std::memset(codes, 0, static_cast<size_t>(out.codes.byte_size()));
   float* scales = out.scale.mutable_data<float>();
-  const std::vector<float> maxima = row_maxima(w, sharing, ctx);
+  const bool one_scale = sharing.granularity == Granularity::kPerTensor;
+  const float largest = one_scale ? tensor_amax(w, ctx) : 0.0f;
   const auto group = static_cast<size_t>(k / groups);
   for_each_row(w, ctx, [&](int64_t row, std::span<const float> values) {
     for (int64_t g = 0; g < groups; ++g) {
       const std::span<const float> part = values.subspan(static_cast<size_t>(g) * group, group);
-      const float amax = sharing.groups == 0 ? maxima[static_cast<size_t>(row)] : amax_of(part);
-      const float scale = scale_of(element, amax);
+      const float scale = scale_of(element, one_scale ? largest : amax_of(part));
       scales[row * groups + g] = scale;
       store_codes(element, part, scale, g * (k / groups), codes + row * row_bytes);
     }

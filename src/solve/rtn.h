@@ -11,7 +11,7 @@
 namespace mezzotint {
 
 // The first row of w:[n,k] (any float dtype) that holds inf or nan, if any.
-std::optional<int64_t> first_row_not_finite(const Tensor& w);
+std::optional<int64_t> first_row_not_finite(const Tensor& w, const ExecContext& ctx);
 
 struct ScaleSharing {
   Granularity granularity = Granularity::kPerChannel;  // or kPerTensor

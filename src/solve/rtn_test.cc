@@ -141,11 +141,12 @@ TEST(RoundToNearestInt4, AnOddKLeavesTheLastNibbleZero) {
 }
 
 TEST(FirstRowNotFinite, IsTheFirst) {
+  const ExecContext ctx({.threads = 2});
   std::vector<float> values(64 * 4, 1.0f);
-  EXPECT_FALSE(first_row_not_finite(tensor(DType::kF32, {64, 4}, values)));
+  EXPECT_FALSE(first_row_not_finite(tensor(DType::kF32, {64, 4}, values), ctx));
   values[50 * 4 + 3] = std::numeric_limits<float>::quiet_NaN();
   values[21 * 4] = -std::numeric_limits<float>::infinity();
-  EXPECT_EQ(first_row_not_finite(tensor(DType::kF32, {64, 4}, values)), 21);
+  EXPECT_EQ(first_row_not_finite(tensor(DType::kF32, {64, 4}, values), ctx), 21);
 }
 
 }  // namespace

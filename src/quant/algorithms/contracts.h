@@ -88,6 +88,26 @@ inline constexpr ParamSpec kBlockScaleParam = {.suffix = "weight_scale",
                                                .canonical = "N,B",
                                                .meaning = "e8m0: 2^(byte - 127) per 32 columns"};
 
+// Of static layers, whose integer sums know no offsets of w and one scale per row.
+constexpr ParamSpec channel_scale_param(Presence presence, Part part, std::string_view meaning) {
+  ParamSpec spec = kWeightScaleParam;
+  spec.shapes = "N,1 | N | 1,N | 1 | 1,1";
+  spec.canonical = "N";
+  spec.presence = presence;
+  spec.part = part;
+  spec.meaning = meaning;
+  return spec;
+}
+constexpr ParamSpec zero_offset_param(Part part) {
+  ParamSpec spec = kWeightOffsetParam;
+  spec.shapes = "N,1 | N | 1,N | 1 | 1,1";
+  spec.canonical = "N";
+  spec.part = part;
+  spec.values = ValueRule::kZero;
+  spec.meaning = "zeros: weights are symmetric";
+  return spec;
+}
+
 // --- static activations --------------------------------------------------------------------------
 
 constexpr ParamSpec input_scale_param(std::string_view shapes) {
@@ -181,6 +201,12 @@ template <typename... Specs>
 constexpr auto contract_params(const Specs&... own) {
   return std::array{own..., kBiasParam, kSmoothingParam, kLowRankDownParam, kLowRankUpParam};
 }
+
+// Integer weights of every kind.
+inline constexpr auto kInt8Params =
+    contract_params(kInt8WeightParam, kWeightScaleParam, kWeightOffsetParam);
+inline constexpr auto kInt4Params =
+    contract_params(kInt4WeightParam, kWeightScaleParam, kWeightOffsetParam);
 
 // --- FileContract::quantize ----------------------------------------------------------------------
 

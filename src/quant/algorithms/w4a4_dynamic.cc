@@ -2,15 +2,10 @@
 #include "quant/algorithms/contracts.h"
 
 namespace mezzotint {
-namespace {
-
-constexpr auto kParams = contract_params(kInt4WeightParam, kWeightScaleParam, kWeightOffsetParam);
-
-}  // namespace
 
 constinit const FileContract kW4A4DynamicContract = {
     .name = "w4a4_dynamic",
-    .params = kParams,
+    .params = kInt4Params,
     .mode = ActivationMode::kDynamic,
     .activation = {.element = Element::kInt4, .granularity = Granularity::kPerToken},
     .weight_element = Element::kInt4,

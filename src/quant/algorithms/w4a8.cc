@@ -2,15 +2,10 @@
 #include "quant/algorithms/contracts.h"
 
 namespace mezzotint {
-namespace {
-
-constexpr auto kParams = contract_params(kInt4WeightParam, kWeightScaleParam, kWeightOffsetParam);
-
-}  // namespace
 
 constinit const FileContract kW4A8Contract = {
     .name = "w4a8",
-    .params = kParams,
+    .params = kInt4Params,
     .mode = ActivationMode::kDynamic,
     .activation = {.element = Element::kInt8, .granularity = Granularity::kPerToken},
     .weight_element = Element::kInt4,

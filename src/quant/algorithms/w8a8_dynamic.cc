@@ -3,15 +3,10 @@
 #include "quant/algorithms/contracts.h"
 
 namespace mezzotint {
-namespace {
-
-constexpr auto kParams = contract_params(kInt8WeightParam, kWeightScaleParam, kWeightOffsetParam);
-
-}  // namespace
 
 constinit const FileContract kW8A8DynamicContract = {
     .name = "w8a8_dynamic",
-    .params = kParams,
+    .params = kInt8Params,
     .mode = ActivationMode::kDynamic,
     .activation = {.element = Element::kInt8, .granularity = Granularity::kPerToken},
     .weight_element = Element::kInt8,

@@ -6,24 +6,9 @@ namespace mezzotint {
 namespace {
 
 // Older exporters add the weight's own scales, which are in deq_scale already.
-constexpr ParamSpec kSpareScaleParam = {.suffix = "weight_scale",
-                                        .dtypes = kFloatDtypes,
-                                        .shapes = "N,1 | N | 1,N | 1 | 1,1",
-                                        .field = &LinearParams::weight_scale,
-                                        .canonical = "N",
-                                        .presence = Presence::kOptional,
-                                        .part = Part::kReadOnly,
-                                        .values = ValueRule::kScale,
-                                        .meaning = "of older exporters; deq_scale holds it"};
-constexpr ParamSpec kSpareOffsetParam = {.suffix = "weight_offset",
-                                         .dtypes = kFloatDtypes,
-                                         .shapes = "N,1 | N | 1,N | 1 | 1,1",
-                                         .field = &LinearParams::weight_offset,
-                                         .canonical = "N",
-                                         .presence = Presence::kOptional,
-                                         .part = Part::kReadOnly,
-                                         .values = ValueRule::kZero,
-                                         .meaning = "of older exporters; zeros"};
+constexpr ParamSpec kSpareScaleParam = channel_scale_param(
+    Presence::kOptional, Part::kReadOnly, "of older exporters; deq_scale holds it");
+constexpr ParamSpec kSpareOffsetParam = zero_offset_param(Part::kReadOnly);
 
 constexpr auto kParams = contract_params(
     kInt8WeightParam, quant_bias_param("N | 1,N | N,1"), input_scale_param("1 | 1,1"),

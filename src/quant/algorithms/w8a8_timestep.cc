@@ -5,25 +5,13 @@
 namespace mezzotint {
 namespace {
 
-constexpr ParamSpec kZeroOffsetParam = {.suffix = "weight_offset",
-                                        .dtypes = kFloatDtypes,
-                                        .shapes = "N,1 | N | 1,N | 1 | 1,1",
-                                        .field = &LinearParams::weight_offset,
-                                        .canonical = "N",
-                                        .presence = Presence::kOptional,
-                                        .values = ValueRule::kZero,
-                                        .meaning = "zeros: weights are symmetric"};
-constexpr ParamSpec kChannelScaleParam = {.suffix = "weight_scale",
-                                          .dtypes = kFloatDtypes,
-                                          .shapes = "N,1 | N | 1,N | 1 | 1,1",
-                                          .field = &LinearParams::weight_scale,
-                                          .canonical = "N",
-                                          .values = ValueRule::kScale,
-                                          .meaning = "w = code * scale, for dynamic steps"};
+constexpr ParamSpec kDynamicScaleParam =
+    channel_scale_param(Presence::kRequired, Part::kCore, "w = code * scale, for dynamic steps");
 
-constexpr auto kParams = contract_params(
-    kInt8WeightParam, input_scale_param("T,1 | T"), input_offset_param("T,1 | T"),
-    quant_bias_param("T,N"), deq_scale_param("T,N"), kChannelScaleParam, kZeroOffsetParam);
+constexpr auto kParams =
+    contract_params(kInt8WeightParam, input_scale_param("T,1 | T"), input_offset_param("T,1 | T"),
+                    quant_bias_param("T,N"), deq_scale_param("T,N"), kDynamicScaleParam,
+                    zero_offset_param(Part::kCore));
 
 }  // namespace
 

@@ -2,14 +2,6 @@
 #include "quant/algorithms/contracts.h"
 
 namespace mezzotint {
-namespace {
-
-constexpr auto kInt8Params =
-    contract_params(kInt8WeightParam, kWeightScaleParam, kWeightOffsetParam);
-constexpr auto kInt4Params =
-    contract_params(kInt4WeightParam, kWeightScaleParam, kWeightOffsetParam);
-
-}  // namespace
 
 constinit const FileContract kWeightOnlyInt8Contract = {.name = "weight_only_int8",
                                                         .params = kInt8Params,
