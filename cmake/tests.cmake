@@ -34,6 +34,11 @@ foreach(layer IN LISTS MZ_LAYERS)
   endif()
 endforeach()
 
+# The numbered cases of tests/conformance/README.md, over the public API and real files.
+file(GLOB conformance_tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/conformance/*_test.cc)
+mz_add_test_program(conformance mezzotint_nn ${conformance_tests})
+target_include_directories(conformance_test PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+
 # An oracle of the number formats, of its headers only. Without it cuda_oracle_test.cc skips; what
 # testdata/numerics holds is tested everywhere.
 find_path(MZ_CUDA_INCLUDE_DIR cuda_fp4.h PATHS $ENV{CUDA_HOME}/include /usr/local/cuda/include)

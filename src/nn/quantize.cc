@@ -178,6 +178,7 @@ Report quantize(const ModuleMap& model, const std::filesystem::path& descriptor,
                 const QuantizeOptions& options, const ExecContext& ctx) {
   const QuantizedFolder folder = open_quantized(descriptor, options.rank);
   Report report;
+  report.notes = folder.warnings;
   std::vector<Swap> swaps = match(by_name(model), folder, options.strictness, ctx, report);
   build_all(folder, policy_of(folder, options), swaps, ctx);
   note_unwanted_biases(folder, swaps, report);

@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "format/mapped_file.h"
+
 namespace mezzotint {
 namespace {
 
@@ -232,7 +234,12 @@ QuantizedFolder open_quantized(const std::filesystem::path& path, std::optional<
                             .weights = std::move(weights),
                             .layers = {},
                             .kept = {},
-                            .problems = {}};
+                            .problems = {},
+                            .warnings = {}};
+  folder.warnings = folder.weights.warnings();
+  if (MappedFile::open(folder.files.descriptor)->world_writable()) {
+    folder.warnings.push_back("anyone may write " + folder.files.descriptor.string());
+  }
   check_run(folder);
   Gatherer(folder).gather();
   find_non_string_labels(folder);

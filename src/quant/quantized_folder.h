@@ -38,6 +38,7 @@ struct QuantizedFolder {
   // Entries that are understood but not served, or not understood. Whoever goes on without them
   // must say so.
   std::vector<Error> problems;
+  std::vector<std::string> warnings;  // of the files: anyone may write one
 };
 
 // Throws Error(kInput) when descriptor and weights come from two different runs.

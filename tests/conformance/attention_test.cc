@@ -1,0 +1,145 @@
+// Conformance cases 43 to 46: FP8 attention.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "conformance/fixture.h"
+#include "nn/attention_state.h"
+#include "numerics/fp8_block.h"
+#include "solve/hadamard.h"
+
+namespace mezzotint::conformance {
+namespace {
+
+constexpr int64_t kHeads = 2;
+constexpr int64_t kDim = 64;
+
+enum class Order : uint8_t { kBsnd, kBnsd };
+
+// [1,seq,kHeads,kDim] or [1,kHeads,seq,kDim], of the same values.
+struct Heads {
+  Heads(int64_t seq_length, Order of) : seq(seq_length), order(of), values(count()) {}
+  Heads(int64_t seq_length, Order of, const std::function<float(int64_t, int64_t, int64_t)>& value)
+      : Heads(seq_length, of) {
+    for (int64_t s = 0; s < seq; ++s) {
+      for (int64_t h = 0; h < kHeads; ++h) {
+        for (int64_t d = 0; d < kDim; ++d) at(s, h, d) = value(s, h, d);
+      }
+    }
+  }
+
+  size_t count() const { return static_cast<size_t>(seq * kHeads * kDim); }
+  float& at(int64_t s, int64_t h, int64_t d) {
+    const int64_t row = order == Order::kBsnd ? s * kHeads + h : h * seq + s;
+    return values[static_cast<size_t>(row * kDim + d)];
+  }
+  HeadsView view() {
+    const bool bsnd = order == Order::kBsnd;
+    return {.data = values.data(),
+            .dtype = DType::kF32,
+            .batch = 1,
+            .seq = seq,
+            .heads = kHeads,
+            .dim = kDim,
+            .batch_stride = seq * kHeads * kDim,
+            .seq_stride = bsnd ? kHeads * kDim : kDim,
+            .head_stride = bsnd ? kDim : seq * kDim};
+  }
+
+  int64_t seq;
+  Order order;
+  std::vector<float> values;
+};
+
+// A number of [-1, 1) that depends on all three.
+float noise(uint64_t seed, int64_t s, int64_t h, int64_t d) {
+  uint64_t z = seed * 0x9e3779b97f4a7c15u + static_cast<uint64_t>((s * kHeads + h) * kDim + d);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return static_cast<float>(static_cast<double>(z >> 11) * 0x1p-52 - 1.0);
+}
+
+constexpr int64_t kSeq = 300;
+
+// The output in [s,h,d] order; the first channel of k is biased, as channels of models are.
+std::vector<float> attend(const Tensor& rotation, Order order) {
+  const auto filled = [&](uint64_t seed, float bias) {
+    return Heads(kSeq, order, [=](int64_t s, int64_t h, int64_t d) {
+      return 2 * noise(seed, s, h, d) + (d == 0 ? bias : 0.0f);
+    });
+  };
+  Heads q = filled(1, 0);
+  Heads k = filled(2, 4);
+  Heads v = filled(3, 0);
+  Heads out(kSeq, order);
+  Attention attention("A", {.heads = kHeads, .head_dim = kDim});
+  if (!rotation.empty()) {
+    attention.set_state(make_fp8_attention_state(rotation, rotation, 1.0f, active_isa()));
+  }
+  attention.run(q.view(), k.view(), v.view(), out.view(), {.scale = 0.125f}, context());
+  std::vector<float> flat;
+  for (int64_t s = 0; s < kSeq; ++s) {
+    for (int64_t h = 0; h < kHeads; ++h) {
+      for (int64_t d = 0; d < kDim; ++d) flat.push_back(out.at(s, h, d));
+    }
+  }
+  return flat;
+}
+
+Tensor transposed(const Tensor& square) {
+  const std::vector<float> values = floats_of(square);
+  std::vector<float> turned;
+  for (size_t i = 0; i < kDim; ++i) {
+    for (size_t j = 0; j < kDim; ++j) turned.push_back(values[j * kDim + i]);
+  }
+  return float_tensor(DType::kF32, square.shape(), turned);
+}
+
+TEST(Conformance, Case44_RotationsLeaveTheScoresAlone) {
+  const Tensor rotation = make_rotation(kDim, kRotationSeed);
+  const std::vector<float> exact = attend({}, Order::kBsnd);
+  const std::vector<float> ours = attend(rotation, Order::kBsnd);
+  const std::vector<float> other = attend(transposed(rotation), Order::kBsnd);
+  EXPECT_LT(relative_error(ours, exact), 0.1);
+  EXPECT_GT(relative_error(ours, exact), 1e-3) << "not quantized";
+  EXPECT_LT(relative_error(other, exact), 0.1);
+  EXPECT_NE(ours, other) << "x R is what runs, not x R^T";
+  // Teeth: a matrix that is not orthogonal.
+  std::vector<float> skewed = floats_of(rotation);
+  for (size_t i = 0; i < kDim; ++i) skewed[i] *= 4;
+  EXPECT_GT(
+      relative_error(attend(float_tensor(DType::kF32, {kDim, kDim}, skewed), Order::kBsnd), exact),
+      0.1);
+}
+
+TEST(Conformance, Case45_BlocksOfRowsShareAScaleInEitherOrder) {
+  EXPECT_EQ(fp8_block_scale(448.0f), 1.0f);
+  const Tensor rotation = make_rotation(kDim, kRotationSeed);
+  EXPECT_EQ(attend(rotation, Order::kBsnd), attend(rotation, Order::kBnsd));
+
+  // v in blocks of 256 rows: a large value in row 299 spoils rows 256..299, no others. Codes of
+  // e4m3 hold 1/448 of it to within 2^-10; every query attends to one key alone.
+  std::vector<float> identity(static_cast<size_t>(kDim * kDim), 0.0f);
+  for (size_t i = 0; i < kDim; ++i) identity[i * kDim + i] = 1;
+  const Tensor plain = float_tensor(DType::kF32, {kDim, kDim}, identity);
+  Attention attention("A", {.heads = kHeads, .head_dim = kDim});
+  attention.set_state(make_fp8_attention_state(plain, plain, 1.0f, active_isa()));
+  const auto output_at = [&](int64_t key) {
+    Heads q(1, Order::kBnsd, [&](int64_t, int64_t, int64_t) { return 1.0f; });
+    Heads k(kSeq, Order::kBnsd,
+            [&](int64_t s, int64_t, int64_t) { return s == key ? 1.0f : -1.0f; });
+    Heads v(kSeq, Order::kBnsd, [&](int64_t s, int64_t, int64_t d) {
+      if (s == kSeq - 1) return 448.0f * 1024;
+      return d == 0 ? 1.0f : 0.25f;
+    });
+    Heads out(1, Order::kBnsd);
+    attention.run(q.view(), k.view(), v.view(), out.view(), {.scale = 1.0f}, context());
+    return out.at(0, 0, 1);
+  };
+  EXPECT_EQ(output_at(255), 0.25f);
+  EXPECT_EQ(output_at(256), 0.0f) << "0.25 is less than half of the smallest code of its block";
+}
+
+}  // namespace
+}  // namespace mezzotint::conformance

@@ -1,0 +1,323 @@
+// Conformance cases 16 to 29: integer mathematics.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "conformance/fixture.h"
+#include "numerics/affine.h"
+#include "numerics/int8.h"
+#include "quant/coding.h"
+
+namespace mezzotint::conformance {
+namespace {
+
+struct Range {
+  float min;
+  float max;
+};
+constexpr Range kRanges[] = {{-1, 2}, {0.5f, 3}, {0, 0}, {-3, -1}};
+
+void expect_params(int bits, bool symmetric, const std::vector<float>& scales,
+                   const std::vector<float>& offsets) {
+  for (size_t i = 0; i < std::size(kRanges); ++i) {
+    const AffineParams got = affine_params(kRanges[i].min, kRanges[i].max, bits, symmetric);
+    EXPECT_NEAR(got.scale, scales[i], 1e-6f * scales[i]) << bits << " bits, range " << i;
+    EXPECT_EQ(got.offset, offsets[i]) << bits << " bits, range " << i;
+  }
+}
+
+TEST(Conformance, Case16_SymmetricParameters) {
+  expect_params(8, true, {.01574803f, .02362205f, 1.1920929e-07f, .02362205f}, {0, 0, 0, 0});
+}
+
+TEST(Conformance, Case17_AsymmetricParameters) {
+  expect_params(8, false, {.01176471f, .01176471f, 1.1920929e-07f, .01176471f},
+                {-43, -128, -128, 127});
+  expect_params(4, false, {.2f, .2f, 1.1920929e-07f, .2f}, {-3, -8, -8, 7});
+  expect_params(4, true, {.2857143f, .4285714f, 1.1920929e-07f, .4285714f}, {0, 0, 0, 0});
+}
+
+TEST(Conformance, Case18_CodesRoundHalfToEvenAndSaturate) {
+  const std::vector<float> w = {2.5f, 3.5f, -2.5f, -200, 200};
+  const std::vector<int> codes = {2, 4, -2, -128, 127};
+  for (size_t i = 0; i < w.size(); ++i) {
+    EXPECT_EQ(affine_code(w[i], {.scale = 1, .offset = 0}, 8), codes[i]);
+    EXPECT_EQ(int8_static_code(w[i], 1, 0), codes[i]);
+  }
+}
+
+// The layer of case 19: K = 8, N = 3.
+LayerTensors static_layer() {
+  const std::vector<int8_t> w = {1, -2, 3, 4, 5,    6,   -7, 8, 0, 0, 0, 0,
+                                 0, 0,  0, 1, -128, 127, 1,  1, 1, 1, 1, 1};
+  return {{"0.weight", "W8A8", tensor_of(w, {3, 8})},
+          {"0.quant_bias", "W8A8", tensor_of<int32_t>({590, -120, 25}, {3})},
+          {"0.input_scale", "W8A8", float_tensor(DType::kF32, {1}, {0.1f})},
+          {"0.input_offset", "W8A8", float_tensor(DType::kF32, {1}, {-5})},
+          {"0.deq_scale", "W8A8", float_tensor(DType::kF32, {3}, {.001f, .002f, .003f})},
+          {"0.bias", "FLOAT", float_tensor(DType::kF32, {3}, {.5f, -.25f, 0})}};
+}
+
+// Static scales need statistics: nothing is written under the label without them.
+TEST(Conformance, Case19_StaticLayersAreNotWrittenWithoutStatistics) {
+  const FloatLayer layer = {.name = "0",
+                            .weight = float_tensor(DType::kF32, {1, 32}, std::vector<float>(32, 1)),
+                            .bias = {}};
+  for (const char* algorithm : {"W8A8", "W8A8_TIMESTEP", "W8A8_PER_TENSOR", "W8A16_GPTQ"}) {
+    const Error error =
+        error_of([&] { write_layer_params(*find_algorithm(algorithm), layer, {}, context()); });
+    EXPECT_EQ(error.code(), ErrorCode::kUsage);
+    EXPECT_NE(std::string(error.what()).find("needs statistics: mezzotint collect"),
+              std::string::npos);
+  }
+  // What such a file holds, each number from the formula of the contract: b / d - o * sum(codes).
+  const LayerTensors tensors = static_layer();
+  const int8_t* w = tensors[0].tensor.data<int8_t>();
+  for (int64_t n = 0; n < 3; ++n) {
+    float sum = 0;
+    for (int64_t k = 0; k < 8; ++k) sum += w[n * 8 + k];
+    const auto at = static_cast<size_t>(n);
+    const float exact = floats_of(tensors[5].tensor)[at] / floats_of(tensors[4].tensor)[at];
+    EXPECT_EQ(std::nearbyint(exact + 5 * sum), tensors[1].tensor.data<int32_t>()[n]);
+  }
+}
+
+TEST(Conformance, Case20_StaticForward) {
+  TestFolder folder;
+  OneLinear model(3, 8, true);
+  quantize(model.map, write_layer(folder, "W8A8", static_layer()), {}, context());
+  const std::vector<float> y =
+      outputs(model.linear, float_tensor(DType::kF32, {1, 8}, std::vector<float>(8, 0.1f)));
+  const std::vector<float> expected = {.518f, -.248f, .015f};
+  for (size_t n = 0; n < 3; ++n) EXPECT_NEAR(y[n], expected[n], 1e-7f);
+}
+
+TEST(Conformance, Case21_AnI64HoldsTheBitsOfTheScale) {
+  LayerTensors floats = static_layer();
+  floats[4].tensor = float_tensor(DType::kF32, {3}, {1.0f, .001f, .001f});
+  LayerTensors integers = floats;
+  integers[4].tensor = tensor_of<int64_t>({1065353216, 981668463, 981668463}, {3});
+  TestFolder one, two;
+  OneLinear a(3, 8, true);
+  OneLinear b(3, 8, true);
+  quantize(a.map, write_layer(one, "W8A8", floats), {}, context());
+  const std::filesystem::path file = write_layer(two, "W8A8", integers);
+  quantize(b.map, file, {}, context());
+  EXPECT_EQ(outputs(a.linear, identity(8)), outputs(b.linear, identity(8)));
+
+  const QuantizedFolder folder = open_quantized(file);
+  const LinearParams params = read_layer(folder, folder.layers.at(0));
+  EXPECT_EQ(floats_of(params.deq_scale), (std::vector<float>{1.0f, .001f, .001f}));
+  const Tensor encoded = Tensor::allocate(DType::kI64, {3});
+  for (const ParamSpec& spec : folder.layers.at(0).contract->params) {
+    if (spec.suffix == "deq_scale") encode_param(spec, params.deq_scale, {.n = 3, .k = 8}, encoded);
+  }
+  EXPECT_TRUE(same_bytes(encoded, integers[4].tensor));
+}
+
+LayerTensors dynamic_layer(const Tensor& bias) {
+  LayerTensors tensors = {
+      {"0.weight", "W8A8_DYNAMIC", tensor_of<int8_t>({10, 20, -30, 40, -127, 0, 127, 1}, {2, 4})},
+      {"0.weight_scale", "W8A8_DYNAMIC", float_tensor(DType::kF32, {2, 1}, {.02f, .01f})}};
+  if (!bias.empty()) tensors.push_back({"0.bias", "FLOAT", bias});
+  return tensors;
+}
+
+TEST(Conformance, Case22_DynamicForward) {
+  const std::vector<float> x = {1, -3, .5f, 4};
+  const std::vector<int> codes = {32, -95, 16, 127};
+  for (size_t k = 0; k < 4; ++k) EXPECT_EQ(int8_code(x[k], int8_token_scale(4)), codes[k]);
+  TestFolder folder;
+  OneLinear model(2, 4, false);
+  quantize(model.map, write_layer(folder, "W8A8_DYNAMIC", dynamic_layer({})), {}, context());
+  const std::vector<float> expected = {1.9023622f, -.6000000f};
+  const std::vector<float> y = outputs(model.linear, float_tensor(DType::kF32, {1, 4}, x));
+  const std::vector<float> bf16 = outputs(model.linear, float_tensor(DType::kBF16, {1, 4}, x));
+  for (size_t n = 0; n < 2; ++n) {
+    EXPECT_NEAR(y[n], expected[n], 1e-6f);
+    EXPECT_NEAR(bf16[n], expected[n], 0x1p-7f * std::abs(expected[n]));  // an ulp
+  }
+}
+
+TEST(Conformance, Case23_ARowOfZerosGivesTheBias) {
+  TestFolder folder;
+  OneLinear model(2, 4, true);
+  const Tensor bias = float_tensor(DType::kF32, {2}, {.75f, -2});
+  quantize(model.map, write_layer(folder, "W8A8_DYNAMIC", dynamic_layer(bias)), {}, context());
+  EXPECT_EQ(outputs(model.linear, float_tensor(DType::kF32, {1, 4}, {0, 0, 0, 0})),
+            (std::vector<float>{.75f, -2}));
+}
+
+LayerTensors asymmetric_layer() {
+  return {{"0.weight", "W8A16", tensor_of<int8_t>({-128, 0, 127}, {1, 3})},
+          {"0.weight_scale", "W8A16", float_tensor(DType::kF32, {1, 1}, {.5f})},
+          {"0.weight_offset", "W8A16", float_tensor(DType::kF32, {1, 1}, {-28})}};
+}
+
+TEST(Conformance, Case24_AnOffsetIsApplied) {
+  TestFolder folder;
+  OneLinear model(1, 3, false);
+  const std::filesystem::path file = write_layer(folder, "W8A16", asymmetric_layer());
+  quantize(model.map, file, {}, context());
+  const std::vector<float> expected = {-50, 14, 77.5f};
+  EXPECT_EQ(outputs(model.linear, identity(3)), expected);
+  dequantize(file, folder / "float.safetensors", {}, context());
+  const WeightStore back = WeightStore::open_file(folder / "float.safetensors");
+  EXPECT_EQ(floats_of(back.read("0.weight")), expected);
+}
+
+std::vector<float> int4_outputs(DType dtype, const Shape& shape,
+                                const std::vector<uint8_t>& bytes) {
+  TestFolder folder;
+  OneLinear model(2, 8, false);
+  const LayerTensors tensors = {
+      {"0.weight", "W4A16", code_tensor(dtype, shape, bytes)},
+      {"0.weight_scale", "W4A16", float_tensor(DType::kF32, {2, 1}, {1, 1})}};
+  quantize(model.map, write_layer(folder, "W4A16", tensors), {}, context());
+  return outputs(model.linear, identity(8));
+}
+
+TEST(Conformance, Case25_ThreeFormsOfInt4HoldTheSameWeights) {
+  std::vector<float> expected;  // of y[k,n]: n = 0 holds -8..-1, n = 1 holds 0..7
+  std::vector<uint8_t> unpacked(16);
+  for (int k = 0; k < 8; ++k) {
+    expected.push_back(static_cast<float>(k - 8));
+    expected.push_back(static_cast<float>(k));
+    unpacked[static_cast<size_t>(k)] = static_cast<uint8_t>(k - 8);
+    unpacked[static_cast<size_t>(8 + k)] = static_cast<uint8_t>(k);
+  }
+  const std::vector<uint8_t> along_k = {0x98, 0xBA, 0xDC, 0xFE, 0x10, 0x32, 0x54, 0x76};
+  const std::vector<uint8_t> along_n = {0x08, 0x19, 0x2A, 0x3B, 0x4C, 0x5D, 0x6E, 0x7F};
+  EXPECT_EQ(int4_outputs(DType::kI8, {2, 8}, unpacked), expected);
+  EXPECT_EQ(int4_outputs(DType::kU8, {2, 4}, along_k), expected);
+  EXPECT_EQ(int4_outputs(DType::kI8, {2, 4}, along_k), expected);
+  EXPECT_EQ(int4_outputs(DType::kI8, {1, 8}, along_n), expected);
+}
+
+TEST(Conformance, Case26_AGroupOfColumnsHasItsScale) {
+  TestFolder folder;
+  OneLinear model(3, 128, false);
+  const std::vector<float> scales = {1, 2, 4, 8, 16, 32};
+  const LayerTensors tensors = {
+      {"0.weight", "W4A16",
+       code_tensor(DType::kI8, {3, 128}, std::vector<uint8_t>(size_t{3} * 128, 1))},
+      {"0.weight_scale", "W4A16", float_tensor(DType::kF32, {3, 2}, scales)}};
+  quantize(model.map, write_layer(folder, "W4A16", tensors), {}, context());
+  const std::vector<float> y = outputs(model.linear, identity(128));
+  EXPECT_EQ(y[70 * 3 + 1], scales[1 * 2 + 1]);
+  for (size_t k = 0; k < 128; ++k) {
+    for (size_t n = 0; n < 3; ++n) EXPECT_EQ(y[k * 3 + n], scales[n * 2 + k / 64]);
+  }
+}
+
+TEST(Conformance, Case27_ScalesStandInThreeShapes) {
+  for (const char* algorithm : {"W8A8_DYNAMIC", "W8A16", "W4A16", "W4A4_DYNAMIC"}) {
+    LayerTensors tensors =
+        random_layer_of(algorithm, "0", {.dims = {.n = 6, .k = 32}, .bias = false});
+    std::erase_if(tensors, [](const NamedTensor& t) { return t.name == "0.weight_offset"; });
+    std::vector<std::vector<float>> y;
+    for (const Shape& shape : {Shape{6}, Shape{6, 1}, Shape{1, 6}}) {
+      for (NamedTensor& t : tensors) {
+        if (t.name != "0.weight_scale") continue;
+        t.tensor = float_tensor(DType::kF32, shape, {.01f, .02f, .03f, .04f, .05f, .06f});
+      }
+      TestFolder folder;
+      OneLinear model(6, 32, false);
+      quantize(model.map, write_layer(folder, algorithm, tensors), {}, context());
+      y.push_back(outputs(model.linear, identity(32)));
+    }
+    EXPECT_EQ(y[0], y[1]) << algorithm;
+    EXPECT_EQ(y[0], y[2]) << algorithm;
+  }
+}
+
+// --- case 28 -------------------------------------------------------------------------------------
+
+// A float layer [n,k] and what a smoothed file of it holds.
+struct Smoothed {
+  static constexpr int64_t kN = 24;
+  static constexpr int64_t kK = 96;
+
+  explicit Smoothed(const std::string& algorithm) {
+    std::mt19937_64 random(28);
+    weight = normal_tensor(DType::kF32, {kN, kK}, random);
+    std::vector<float> scaled = floats_of(weight);
+    std::vector<float> mul;
+    for (size_t k = 0; k < kK; ++k) {
+      mul.push_back(k % 3 == 0 ? 0.5f : 1.0f);  // 1 / s
+      for (size_t n = 0; n < kN; ++n) scaled[n * kK + k] /= mul[k];
+    }
+    const FloatLayer layer = {
+        .name = "0.linear", .weight = float_tensor(DType::kF32, {kN, kK}, scaled), .bias = {}};
+    const bool is_static = algorithm == "W8A8";
+    tensors = write_layer_params(*find_algorithm(is_static ? "W8A8_DYNAMIC" : algorithm), layer, {},
+                                 context());
+    if (is_static) make_static();
+    tensors.push_back({"0.div.mul_scale", "FLOAT", float_tensor(DType::kF32, {kK}, mul)});
+  }
+
+  // Of weight and weight_scale; x is N(0,1) times at most 2.
+  void make_static() {
+    constexpr float kInputScale = 10.0f / 127;
+    const std::vector<float> scale = floats_of(tensors[1].tensor);
+    std::vector<float> deq;
+    for (const float s : scale) deq.push_back(s * kInputScale);
+    tensors = {{"0.linear.weight", "W8A8", tensors[0].tensor},
+               {"0.linear.quant_bias", "W8A8", tensor_of(std::vector<int32_t>(kN, 0), {kN})},
+               {"0.linear.input_scale", "W8A8", float_tensor(DType::kF32, {1}, {kInputScale})},
+               {"0.linear.input_offset", "W8A8", float_tensor(DType::kF32, {1}, {0})},
+               {"0.linear.deq_scale", "W8A8", float_tensor(DType::kF32, {kN}, deq)}};
+  }
+
+  // Against the float layer, on N(0,1).
+  double error(const std::string& algorithm, const QuantizeOptions& options) const {
+    TestFolder folder;
+    OneLinear model(kN, kK, false);
+    Linear exact = Linear::from_float("0", weight, {});
+    quantize(model.map, write_layer(folder, algorithm, tensors), options, context());
+    std::mt19937_64 random(29);
+    const Tensor x = normal_tensor(DType::kF32, {16, kK}, random);
+    return relative_error(outputs(model.linear, x), outputs(exact, x));
+  }
+
+  Tensor weight;
+  LayerTensors tensors;
+};
+
+// What int8 and int4 may lose of a layer; without smoothing a third of the columns is off by a
+// factor of 2.
+double error_bound(std::string_view algorithm) { return algorithm == "W4A4_DYNAMIC" ? 0.4 : 0.05; }
+
+TEST(Conformance, Case28_SmoothingUndoesTheScalesOfTheWeight) {
+  for (const char* algorithm : {"W8A8", "W8A8_DYNAMIC", "W8A16", "W4A4_DYNAMIC"}) {
+    const Smoothed layer(algorithm);
+    const double error = layer.error(algorithm, {});
+    EXPECT_LT(error, error_bound(algorithm)) << algorithm;
+    EXPECT_GT(error, 0.001) << algorithm << ": too good to be quantized";
+    Smoothed wrong(algorithm);
+    wrong.tensors.back().tensor =
+        float_tensor(DType::kF32, {Smoothed::kK}, std::vector<float>(Smoothed::kK, 1.0f));
+    EXPECT_GT(wrong.error(algorithm, {}), error_bound(algorithm)) << algorithm;
+  }
+}
+
+// --- case 29 -------------------------------------------------------------------------------------
+
+std::vector<float> w4a4_at_zero(const QuantizeOptions& options) {
+  TestFolder folder;
+  OneLinear model(6, 32, true);
+  LayerTensors tensors =
+      random_layer_of("W4A4_DYNAMIC", "0", {.dims = {.n = 6, .k = 32}, .bias = true});
+  for (NamedTensor& t : tensors) {
+    if (t.name == "0.bias") t.tensor = float_tensor(DType::kF32, {6}, {1, 2, 3, 4, 5, 6});
+  }
+  quantize(model.map, write_layer(folder, "W4A4_DYNAMIC", tensors), options, context());
+  return outputs(model.linear, float_tensor(DType::kF32, {1, 32}, std::vector<float>(32)));
+}
+
+TEST(Conformance, Case29_W4A4DynamicAddsItsBias) {
+  EXPECT_EQ(w4a4_at_zero({}), (std::vector<float>{1, 2, 3, 4, 5, 6}));
+}
+
+}  // namespace
+}  // namespace mezzotint::conformance

@@ -1,0 +1,112 @@
+// Conformance case 47: write(read(file)).
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "conformance/fixture.h"
+
+namespace mezzotint::conformance {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Letters that mean nothing to a contract are not read.
+constexpr LayerDims kDims = {.n = 6, .k = 64, .steps = 3, .rank = 4};
+
+LayerDims dims_of(const AlgorithmRow& row, int64_t groups) {
+  LayerDims dims = kDims;
+  dims.groups = has_groups(row) ? groups : 0;
+  if (!row.parameters.low_rank) dims.rank = 0;
+  if (row.contract->mode != ActivationMode::kPolicy) dims.steps = 0;
+  return dims;
+}
+
+// What was read, under the names and in the forms of the file.
+LayerTensors rewritten(const fs::path& file, const LayerTensors& tensors) {
+  const QuantizedFolder folder = open_quantized(file);
+  require_no_problems(folder);
+  const LayerEntry& entry = folder.layers.at(0);
+  const LayerFile stored = {.layer = entry.layer,
+                            .prefix = entry.prefix,
+                            .file = {},
+                            .tensor = [&](const std::string& name) -> std::optional<Tensor> {
+                              for (const NamedTensor& t : tensors) {
+                                if (t.name == name) return t.tensor;
+                              }
+                              return std::nullopt;
+                            }};
+  return rewrite_layer_params(*entry.algorithm, read_layer(folder, entry), stored);
+}
+
+TEST(Conformance, Case47_AForeignFileIsReadAndWrittenByteForByte) {
+  int tried = 0;
+  for (const AlgorithmRow& row : algorithm_rows()) {
+    if (row.status != AlgorithmStatus::kServed || row.contract == nullptr) continue;
+    for (uint64_t seed = 0; seed < 10; ++seed) {
+      const std::string name(row.name);
+      const RandomLayerOptions options = {.dims = dims_of(row, seed % 2 == 0 ? 0 : 2),
+                                          .bias = seed % 3 != 0,
+                                          .smoothing = seed % 5 == 0};
+      const LayerTensors tensors = random_layer_of(name, "0", options, 470 + seed);
+      const TestFolder folder;
+      const fs::path file = write_layer(folder, name, tensors);
+      const LayerTensors back = rewritten(file, tensors);
+      ASSERT_EQ(back.size(), tensors.size()) << name << " seed " << seed;
+      for (const NamedTensor& t : back) {
+        const auto stored = std::ranges::find(tensors, t.name, &NamedTensor::name);
+        ASSERT_NE(stored, tensors.end()) << t.name;
+        EXPECT_TRUE(same_bytes(t.tensor, stored->tensor)) << name << " " << t.name << " " << seed;
+        EXPECT_EQ(t.label == "FLOAT", stored->label == "FLOAT") << t.name;
+      }
+      const Descriptor descriptor = read_descriptor(file);
+      EXPECT_EQ(descriptor_text(descriptor), file_text(file)) << name;
+      ++tried;
+    }
+  }
+  EXPECT_GE(tried, 18 * 10);
+}
+
+TEST(Conformance, Case47_WhatWeWriteIsReadAndWrittenByteForByte) {
+  TestFolder folder;
+  std::mt19937_64 random(47);
+  write_weights(folder / "m.safetensors",
+                {{"0.weight", "", normal_tensor(DType::kBF16, {8, 64}, random)},
+                 {"0.bias", "", normal_tensor(DType::kBF16, {8}, random)},
+                 {"norm.weight", "", normal_tensor(DType::kBF16, {8}, random)}});
+  int tried = 0;
+  for (const AlgorithmRow& row : algorithm_rows()) {
+    if (row.status != AlgorithmStatus::kServed || row.contract == nullptr ||
+        row.parameters.needs_statistics) {
+      continue;
+    }
+    const std::string name(row.canonical);
+    const fs::path out = folder / ("q_" + std::string(row.name));
+    export_quantized(WeightStore::open_file(folder / "m.safetensors"), out,
+                     {.algorithm = std::string(row.name), .preset = "none"}, context());
+    const fs::path descriptor = out / descriptor_file_name(name, std::nullopt);
+    const fs::path weights = out / weight_file_name(name, std::nullopt);
+    for (const fs::path& file : {descriptor, weights}) {
+      ASSERT_TRUE(fs::exists(file)) << file;
+      // Upstream writes 0600 and reads no more than 0640, which is what we write.
+      EXPECT_EQ(fs::status(file).permissions() & ~fs::perms{0640}, fs::perms::none) << file;
+    }
+    const auto count = std::distance(fs::directory_iterator(out), fs::directory_iterator());
+    EXPECT_EQ(count, 2) << name << ": one descriptor, one weight file";
+    EXPECT_EQ(*read_descriptor(descriptor).label("0.bias"), "FLOAT");
+    EXPECT_EQ(descriptor_text(read_descriptor(descriptor)), file_text(descriptor));
+
+    const WeightStore store = WeightStore::open_file(weights);
+    LayerTensors tensors;
+    for (const TensorInfo& info : store.tensors())
+      tensors.push_back({info.name, "", store.read(info.name)});
+    for (const NamedTensor& t : rewritten(descriptor, tensors)) {
+      EXPECT_TRUE(same_bytes(t.tensor, store.read(t.name))) << name << " " << t.name;
+      EXPECT_EQ(t.label, *read_descriptor(descriptor).label(t.name));
+    }
+    ++tried;
+  }
+  EXPECT_GE(tried, 9);
+}
+
+}  // namespace
+}  // namespace mezzotint::conformance

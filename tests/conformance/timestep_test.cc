@@ -1,0 +1,110 @@
+// Conformance cases 30 to 32: denoising steps. TimestepPolicy stands for upstream's
+// TimestepPolicyConfig, ExecContext::at_step for its TimestepManager; what only a dynamic type
+// system can get wrong ("1" for a step, a tuple for a range) does not compile here.
+#include <gtest/gtest.h>
+
+#include "conformance/fixture.h"
+
+namespace mezzotint::conformance {
+namespace {
+
+constexpr int64_t kSteps = 4;
+constexpr int64_t kN = 6;
+constexpr int64_t kK = 32;
+
+LayerTensors timestep_layer() {
+  return random_layer_of("W8A8_TIMESTEP", "0",
+                         {.dims = {.n = kN, .k = kK, .steps = kSteps}, .bias = true});
+}
+
+const Tensor& tensor_named(const LayerTensors& tensors, const std::string& suffix) {
+  for (const NamedTensor& t : tensors) {
+    if (t.name == "0." + suffix) return t.tensor;
+  }
+  throw Error(ErrorCode::kInternal, "no tensor " + suffix);
+}
+
+// Elements [row * count, (row + 1) * count) of a stacked tensor.
+Tensor row_of(const Tensor& stacked, int64_t row, int64_t count) {
+  const int64_t bytes = stacked.byte_size() / kSteps;
+  return Tensor(stacked.dtype(), {count}, stacked.buffer().slice(row * bytes, bytes))
+      .reshaped({count});
+}
+
+// The static layer of one calibrated step.
+LayerTensors static_layer_of(const LayerTensors& tensors, int64_t step) {
+  const auto copied = [&](const char* suffix, int64_t count) {
+    const Tensor row = row_of(tensor_named(tensors, suffix), step, count);
+    Tensor copy = Tensor::allocate(row.dtype(), row.shape());
+    std::memcpy(copy.buffer().mutable_data(), row.raw(), static_cast<size_t>(row.byte_size()));
+    return copy;
+  };
+  return {{"0.weight", "W8A8", tensor_named(tensors, "weight")},
+          {"0.quant_bias", "W8A8", copied("quant_bias", kN)},
+          {"0.input_scale", "W8A8", copied("input_scale", 1)},
+          {"0.input_offset", "W8A8", copied("input_offset", 1)},
+          {"0.deq_scale", "W8A8", copied("deq_scale", kN)},
+          {"0.bias", "FLOAT", tensor_named(tensors, "bias")}};
+}
+
+LayerTensors dynamic_layer_of(const LayerTensors& tensors) {
+  return {{"0.weight", "W8A8_DYNAMIC", tensor_named(tensors, "weight")},
+          {"0.weight_scale", "W8A8_DYNAMIC", tensor_named(tensors, "weight_scale")},
+          {"0.bias", "FLOAT", tensor_named(tensors, "bias")}};
+}
+
+Tensor quantized_outputs(const std::string& algorithm, const LayerTensors& tensors,
+                         const QuantizeOptions& options, int step) {
+  TestFolder folder;
+  OneLinear model(kN, kK, true);
+  quantize(model.map, write_layer(folder, algorithm, tensors), options, context());
+  std::mt19937_64 random(30);
+  return outputs(model.linear, normal_tensor(DType::kF32, {3, kK}, random),
+                 context().at_step(step));
+}
+
+TEST(Conformance, Case30_AStaticStepRunsWithItsRowAllOthersAreDynamic) {
+  const LayerTensors tensors = timestep_layer();
+  TimestepPolicy policy;
+  policy.set(2, 2, StepMode::kStatic);
+  const QuantizeOptions options = {.timestep_policy = policy};
+  const auto at = [&](int step) {
+    return quantized_outputs("W8A8_TIMESTEP", tensors, options, step);
+  };
+  const Tensor dynamic = quantized_outputs("W8A8_DYNAMIC", dynamic_layer_of(tensors), {}, -1);
+  EXPECT_TRUE(same_bytes(at(2), quantized_outputs("W8A8", static_layer_of(tensors, 2), {}, -1)));
+  EXPECT_FALSE(same_bytes(at(2), quantized_outputs("W8A8", static_layer_of(tensors, 1), {}, -1)));
+  EXPECT_TRUE(same_bytes(at(0), dynamic));
+  EXPECT_TRUE(same_bytes(at(-1), dynamic)) << "no step is set";
+  for (const int step : {4, 5}) {
+    const Error error = error_of([&] { at(step); });
+    EXPECT_EQ(error.code(), ErrorCode::kUsage);
+    EXPECT_NE(std::string(error.what()).find("0..3"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("step " + std::to_string(step)), std::string::npos);
+  }
+}
+
+TEST(Conformance, Case31_ALaterCallWins) {
+  TimestepPolicy policy;
+  policy.set(0, 2, StepMode::kStatic);
+  policy.set(1, 1, StepMode::kDynamic);
+  EXPECT_EQ(policy.at(0), StepMode::kStatic);
+  EXPECT_EQ(policy.at(1), StepMode::kDynamic);
+  EXPECT_EQ(policy.at(2), StepMode::kStatic);
+  EXPECT_EQ(policy.at(3), StepMode::kDynamic) << "the default";
+  TimestepPolicy otherwise(StepMode::kStatic);
+  EXPECT_EQ(otherwise.at(3), StepMode::kStatic) << "the default";
+}
+
+TEST(Conformance, Case32_WhatIsNoRangeOrNoStrategyIsRefused) {
+  TimestepPolicy policy;
+  EXPECT_EQ(error_of([&] { policy.set(2, 1, StepMode::kStatic); }).code(), ErrorCode::kUsage);
+  EXPECT_EQ(error_of([&] { policy.set(-1, 1, StepMode::kStatic); }).code(), ErrorCode::kUsage);
+  for (const char* text : {"fixed 1", "5", "static (1,2)", "static 1-"}) {
+    EXPECT_EQ(error_of([&] { TimestepPolicy::parse(text); }).code(), ErrorCode::kInput) << text;
+  }
+  EXPECT_EQ(TimestepPolicy::parse(policy.text()), policy) << "nothing was registered";
+}
+
+}  // namespace
+}  // namespace mezzotint::conformance
