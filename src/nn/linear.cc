@@ -147,12 +147,11 @@ void fill_weight(const LinearState& state, int64_t static_row, LinearTile& tile)
 }
 
 // y may be of another float type than x.
-void run_main(const LinearState& state, LinearInput& input, const Matrix& y,
-              const ExecContext& ctx) {
+void run_state(const LinearState& state, const InputForm& form, int64_t static_row,
+               LinearInput& input, const Matrix& y, const ExecContext& ctx) {
   LinearTile tile = {};
-  const int64_t row = static_row(state, ctx.step());
-  input.fill(input_form(state, row), state.isa, tile);
-  fill_weight(state, row, tile);
+  input.fill(form, state.isa, tile);
+  fill_weight(state, static_row, tile);
   tile.m = y.rows;
   tile.n = state.plan.n;
   tile.k = state.plan.k;
@@ -162,19 +161,17 @@ void run_main(const LinearState& state, LinearInput& input, const Matrix& y,
   run_linear(kernel_of(state, y.rows), tile, ctx);
 }
 
+void run_main(const LinearState& state, LinearInput& input, const Matrix& y,
+              const ExecContext& ctx) {
+  const int64_t row = static_row(state, ctx.step());
+  run_state(state, input_form(state, row), row, input, y, ctx);
+}
+
 // A float linear without bias, smoothed like the layer it belongs to.
 void run_factor(const LinearState& factor, LinearInput& input, std::span<const float> mul_scale,
                 const Matrix& y, const ExecContext& ctx) {
-  LinearTile tile = {};
-  input.fill({.kind = ActivationForm::kFloat, .mul_scale = mul_scale}, factor.isa, tile);
-  fill_weight(factor, -1, tile);
-  tile.m = y.rows;
-  tile.n = factor.plan.n;
-  tile.k = factor.plan.k;
-  tile.y = y.data;
-  tile.y_type = float_type_of(y.dtype);
-  tile.y_stride = y.row_stride;
-  run_linear(kernel_of(factor, y.rows), tile, ctx);
+  const InputForm form = {.kind = ActivationForm::kFloat, .mul_scale = mul_scale};
+  run_state(factor, form, -1, input, y, ctx);
 }
 
 // Rows of y that the low-rank branch makes at a time: its f32 copies of y stay small.
