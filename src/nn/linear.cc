@@ -174,6 +174,11 @@ void run_factor(const LinearState& factor, LinearInput& input, std::span<const f
   run_state(factor, form, -1, input, y, ctx);
 }
 
+std::span<const float> branch_mul_scale(const LinearState& state) {
+  if (state.plan.branch_input == BranchInput::kGiven) return {};
+  return floats_of(state.mul_scale);
+}
+
 // Rows of y that the low-rank branch makes at a time: its f32 copies of y stay small.
 constexpr int64_t kLowRankRows = 1024;
 
@@ -197,7 +202,7 @@ void add_rounded(const Matrix& main, const Matrix& branch, const Matrix& y, Isa 
   });
 }
 
-// y = x' w^T + (x' down^T) up^T + bias, by blocks of rows.
+// y = x' w^T + (x' down^T) up^T + bias, by blocks of rows; the branch may read x instead of x'.
 void run_with_low_rank(const LinearState& state, const ConstMatrix& x, const Matrix& y,
                        const ExecContext& ctx) {
   const int64_t block = std::min(x.rows, kLowRankRows);
@@ -215,7 +220,7 @@ void run_with_low_rank(const LinearState& state, const ConstMatrix& x, const Mat
     part.data = offset_floats(x.data, float_type_of(x.dtype), first * x.row_stride);
     LinearInput input(part, ctx);
     run_main(state, input, main, ctx);
-    run_factor(*state.low_rank_down, input, floats_of(state.mul_scale), inner, ctx);
+    run_factor(*state.low_rank_down, input, branch_mul_scale(state), inner, ctx);
     LinearInput inner_input(inner, ctx);
     run_factor(*state.low_rank_up, inner_input, {}, branch, ctx);
     Matrix out = y;

@@ -123,6 +123,16 @@ QuantScheme weight_scheme(Element element, const LinearParams& params, const Lay
   return scheme;
 }
 
+// Factors beside X.linear were made from the smoothed weight. Below it they were made before what
+// is left was smoothed, which upstream's exporter does when told in that order: they fit x itself.
+BranchInput branch_input(const CheckedTensors& checked, const LayerFile& file) {
+  if (file.prefix == file.layer) return BranchInput::kSmoothed;
+  const bool below = std::ranges::any_of(checked.tensors, [&](const CheckedTensor& t) {
+    return t.spec->field == &LinearParams::low_rank_down && t.name.starts_with(file.prefix + ".");
+  });
+  return below ? BranchInput::kGiven : BranchInput::kSmoothed;
+}
+
 LinearPlan plan_of(const FileContract& contract, const LinearParams& params,
                    const LayerDims& dims) {
   return {.n = dims.n,
@@ -247,6 +257,7 @@ LinearParams read_layer_params(const AlgorithmRow& row, const LayerFile& file) {
   if (!params.weight_offset.empty() && all_zero(params.weight_offset)) params.weight_offset = {};
   check_low_rank(row, file, params);
   params.plan = plan_of(contract, params, checked.dims);
+  params.plan.branch_input = branch_input(checked, file);
   check_quant_bias(file, params);
   params.algorithm = std::string(row.canonical);
   return params;

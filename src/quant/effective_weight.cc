@@ -61,10 +61,13 @@ void effective_row(const LinearParams& params, int64_t row, std::span<float> out
     const float scale = folded_scale(params, row);
     for (float& v : out) v *= scale;
   }
-  if (params.plan.rank > 0) add_low_rank(params, row, out);
-  if (params.mul_scale.empty()) return;
-  const float* mul = params.mul_scale.data<float>();
-  for (size_t i = 0; i < out.size(); ++i) out[i] *= mul[i];
+  const bool smoothed_branch = params.plan.branch_input == BranchInput::kSmoothed;
+  if (params.plan.rank > 0 && smoothed_branch) add_low_rank(params, row, out);
+  if (!params.mul_scale.empty()) {
+    const float* mul = params.mul_scale.data<float>();
+    for (size_t i = 0; i < out.size(); ++i) out[i] *= mul[i];
+  }
+  if (params.plan.rank > 0 && !smoothed_branch) add_low_rank(params, row, out);
 }
 
 double weight_sqnr_db(const Tensor& w, const LinearParams& params, const ExecContext& ctx) {

@@ -35,6 +35,16 @@ TEST(EffectiveWeight, IsCodeTimesScaleTimesSmoothing) {
   EXPECT_EQ(row(params(true), 0), (std::vector<float>{0.5f, -10, 0.375f}));
 }
 
+TEST(EffectiveWeight, OfABranchThatReadsTheGivenInputIsNotSmoothed) {
+  LinearParams p = params(true);
+  p.plan.rank = 1;
+  p.low_rank_down = float_tensor(DType::kF32, {1, 3}, {1, 2, 4});
+  p.low_rank_up = float_tensor(DType::kF32, {2, 1}, {0.5f, 3});
+  EXPECT_EQ(row(p, 0), (std::vector<float>{1, 0, 0.875f}));  // (0.5 + 0.5, -1 + 1, 1.5 + 2) * mul
+  p.plan.branch_input = BranchInput::kGiven;
+  EXPECT_EQ(row(p, 0), (std::vector<float>{1, -9, 2.375f}));  // 0.5 + 0.5, -10 + 1, 0.375 + 2
+}
+
 TEST(EffectiveWeight, SqnrCountsSignalAgainstError) {
   const ExecContext ctx({.threads = 2});
   // w differs from E by 0.1 and by 1.

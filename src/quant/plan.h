@@ -19,6 +19,9 @@ enum class ActivationMode : uint8_t {
   kPolicy,   // static or dynamic, by the denoising step
 };
 
+// What the low-rank branch reads: x * mul_scale, or x as the caller gave it.
+enum class BranchInput : uint8_t { kSmoothed, kGiven };
+
 struct LinearPlan {
   int64_t n = 0;
   int64_t k = 0;
@@ -28,6 +31,7 @@ struct LinearPlan {
   QuantScheme weight;
   int64_t steps = 0;  // rows of the static tables; kPolicy: calibrated denoising steps
   int64_t rank = 0;   // of the low-rank branch; 0: none
+  BranchInput branch_input = BranchInput::kSmoothed;
   bool has_bias = false;
 
   bool operator==(const LinearPlan&) const = default;
@@ -35,7 +39,7 @@ struct LinearPlan {
 
 // One linear as a file holds it, checked, in one form whatever the file's encoding. Empty tensors
 // are absent.
-//   y = x' w^T + (x' down^T) up^T + bias,  x' = x * mul_scale
+//   y = x' w^T + (x' down^T) up^T + bias,  x' = x * mul_scale; see also BranchInput
 struct LinearParams {
   LinearPlan plan;
   std::string algorithm;

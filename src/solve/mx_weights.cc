@@ -43,12 +43,16 @@ double encode_block(std::span<const float> w, uint8_t byte, Element element, uin
   return error;
 }
 
+// A block of zeros, negative ones included, has byte 0 and codes 0.
 uint8_t best_block(std::span<const float> w, Element element, uint8_t* codes) {
   const float amax = amax_of(w);
+  if (amax == 0) {
+    std::fill_n(codes, w.size(), uint8_t{0});
+    return 0;
+  }
   const uint8_t floor_byte = mx_scale_byte(amax, element, MxScaleRule::kFloor, 0);
   uint8_t best = floor_byte;
   double least = encode_block(w, floor_byte, element, codes);
-  if (amax == 0) return best;
   for (const int candidate : {floor_byte - 1, floor_byte + 1}) {
     const auto byte = static_cast<uint8_t>(std::clamp(candidate, 0, int{kE8M0Max}));
     std::array<uint8_t, kMxBlock> tried{};
