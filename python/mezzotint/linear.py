@@ -58,7 +58,9 @@ class PackedLinear:
 
     ``packed`` (uint8) is the only copy of the weight and describes itself: shape, layout, dtype. It
     is used in place when it starts at a multiple of 64 bytes and copied once when not. Nobody may
-    write to it, ``weight_scale``, ``bias`` or ``mul_scale`` while the layer lives.
+    write to it, ``weight_scale``, ``weight_offset``, ``bias`` or ``mul_scale`` while the layer
+    lives. Layers that hold more than these (groups, int4, MX, static scales, low rank) come from
+    ``load_linear`` only.
 
     ``run`` releases the GIL and may be called from several threads.
     """
@@ -71,10 +73,11 @@ class PackedLinear:
         *,
         algorithm: str,
         mul_scale: np.ndarray | None = None,
+        weight_offset: np.ndarray | None = None,
         name: str = "linear",
     ) -> None:
         self.packed = _as_packed(packed)
-        vectors = (_as_vector(values) for values in (weight_scale, bias, mul_scale))
+        vectors = map(_as_vector, (weight_scale, bias, mul_scale, weight_offset))
         self._linear = _core.Linear(self.packed, *vectors, algorithm, name)
 
     @classmethod
@@ -115,6 +118,7 @@ class PackedLinear:
     in_features: int = property(lambda self: self._linear.in_features)
     out_features: int = property(lambda self: self._linear.out_features)
     weight_scale: np.ndarray | None = property(lambda self: self._linear.weight_scale)
+    weight_offset: np.ndarray | None = property(lambda self: self._linear.weight_offset)
     bias: np.ndarray | None = property(lambda self: self._linear.bias)
     mul_scale: np.ndarray | None = property(lambda self: self._linear.mul_scale)
 

@@ -62,6 +62,19 @@ Linear quantized_layer(const fs::path& path, const std::string& name) {
   return Linear(name, params.plan.n, params.plan.k, make_linear_state(params, active_isa()));
 }
 
+// Layers with scales of x, blocks or nibbles need more than LayerVectors carries.
+void require_vectors_suffice(const AlgorithmRow& row, const std::string& name) {
+  const FileContract& contract = *row.contract;
+  const bool measured =
+      contract.mode == ActivationMode::kFloat || contract.mode == ActivationMode::kDynamic;
+  if (measured && contract.weight_element == Element::kInt8 && !row.parameters.low_rank) return;
+  throw Error(ErrorCode::kUnsupported, "a packed layer of this algorithm needs its whole file",
+              {.layer = name,
+               .expected = "FLOAT, or int8 weights with one scale per row such as W8A8_DYNAMIC",
+               .found = std::string(row.name),
+               .fix = "load it with load_linear(folder, name)"});
+}
+
 }  // namespace
 
 Linear load_layer(const fs::path& path, const std::string& name) {
@@ -83,11 +96,13 @@ Linear layer_of_blob(const std::string& name, const std::string& algorithm, cons
       const std::string suffix = full_name.substr(name.size() + 1);
       if (suffix == "weight") return weight;
       if (suffix == "weight_scale") return present(vectors.weight_scale);
+      if (suffix == "weight_offset") return present(vectors.weight_offset);
       if (suffix == "bias") return present(vectors.bias);
       if (suffix == "div.mul_scale") return present(vectors.mul_scale);
       return std::nullopt;
     };
     const AlgorithmRow& row = served_algorithm(algorithm, {.layer = name});
+    require_vectors_suffice(row, name);
     state = *make_linear_state(
         read_layer_params(row, {.layer = name, .prefix = name, .file = "", .tensor = tensor}),
         active_isa());

@@ -15,11 +15,14 @@ Linear load_layer(const std::filesystem::path& path, const std::string& name);
 // F32; empty ones are absent.
 struct LayerVectors {
   Tensor weight_scale;
+  Tensor weight_offset;
   Tensor mul_scale;
   Tensor bias;
 };
 
-// The vectors are checked like those of a file. The layer uses `blob` itself, not a copy.
+// The vectors are checked like those of a file. Float and int8 weights of one scale per row without
+// static scales of x; Error(kUnsupported) for layers that hold more than these vectors. The layer
+// uses `blob` itself, not a copy.
 Linear layer_of_blob(const std::string& name, const std::string& algorithm, const Buffer& blob,
                      const LayerVectors& vectors);
 

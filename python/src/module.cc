@@ -62,10 +62,12 @@ class PyLinear {
 
   static PyLinear from_packed(const Packed& packed, const std::optional<Floats>& weight_scale,
                               const std::optional<Floats>& bias,
-                              const std::optional<Floats>& mul_scale, const std::string& algorithm,
-                              const std::string& name) {
+                              const std::optional<Floats>& mul_scale,
+                              const std::optional<Floats>& weight_offset,
+                              const std::string& algorithm, const std::string& name) {
     return PyLinear(layer_of_blob(name, algorithm, borrow(packed),
                                   {.weight_scale = borrow_floats(weight_scale),
+                                   .weight_offset = borrow_floats(weight_offset),
                                    .mul_scale = borrow_floats(mul_scale),
                                    .bias = borrow_floats(bias)}));
   }
@@ -138,7 +140,7 @@ NB_MODULE(_core, module) {
   nb::class_<PyLinear>(module, "Linear")
       .def_static("load", &PyLinear::load, "folder"_a, "name"_a)
       .def(nb::new_(&PyLinear::from_packed), "packed"_a.noconvert(), "weight_scale"_a.none(),
-           "bias"_a.none(), "mul_scale"_a.none(), "algorithm"_a, "name"_a)
+           "bias"_a.none(), "mul_scale"_a.none(), "weight_offset"_a.none(), "algorithm"_a, "name"_a)
       .def("move_packed", &PyLinear::move_packed, "packed"_a.noconvert())
       .def("run", &PyLinear::run, "x"_a.noconvert(), "y"_a.noconvert(), "context"_a)
       .def("kernel",
@@ -152,6 +154,7 @@ NB_MODULE(_core, module) {
       .def_prop_ro("packed_bytes",
                    [](const PyLinear& self) { return self.linear().state()->blob.size(); })
       .def_prop_ro("weight_scale", &floats_of<&LinearState::weight_scale>)
+      .def_prop_ro("weight_offset", &floats_of<&LinearState::weight_offset>)
       .def_prop_ro("bias", &floats_of<&LinearState::bias>)
       .def_prop_ro("mul_scale", &floats_of<&LinearState::mul_scale>);
 }

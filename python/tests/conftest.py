@@ -29,7 +29,9 @@ def bf16_round(values: np.ndarray) -> np.ndarray:
     return bits.astype(np.uint32).view(np.float32)
 
 
-def write_quantized(folder: Path, algorithm: str, seed: int = 0, smooth: bool = False) -> Layer:
+def write_quantized(
+    folder: Path, algorithm: str, seed: int = 0, smooth: bool = False, offset: float = 0.0
+) -> Layer:
     rng = np.random.default_rng(seed)
     codes = rng.integers(-127, 128, (N, K), dtype=np.int8)
     codes[3] = 0
@@ -40,7 +42,7 @@ def write_quantized(folder: Path, algorithm: str, seed: int = 0, smooth: bool = 
     tensors = {
         f"{prefix}.weight": codes,
         f"{prefix}.weight_scale": scale.reshape(N, 1),
-        f"{prefix}.weight_offset": np.zeros((N, 1), np.float32),
+        f"{prefix}.weight_offset": np.full((N, 1), offset, np.float32),
     }
     labels = dict.fromkeys(tensors, algorithm)
     floats = {f"{prefix}.bias": bias, "norm.weight": np.ones(K, np.float32)}

@@ -132,6 +132,14 @@ def test_a_packed_weight_must_be_bytes(linear, change, found):
         mezzotint.PackedLinear(change(linear.packed), algorithm="W8A16")
 
 
+@pytest.mark.parametrize("algorithm", ["W4A16", "W8A8", "W4A4_MXFP4", "W8A8_SVD_DYNAMIC"])
+def test_what_vectors_do_not_hold_comes_from_files_only(linear, algorithm):
+    with pytest.raises(mezzotint.Error, match=f"needs its whole file.*got {algorithm}"):
+        mezzotint.PackedLinear(
+            linear.packed, linear.weight_scale, linear.bias, algorithm=algorithm
+        )
+
+
 def test_error_is_a_runtime_error():
     assert issubclass(mezzotint.Error, RuntimeError)
 

@@ -54,6 +54,16 @@ def test_smoothing_is_a_part(algorithm, x, tmp_path):
     assert not np.array_equal(without.run(x), linear.run(x))
 
 
+def test_offsets_are_a_part(algorithm, x, tmp_path):
+    layer = write_quantized(tmp_path / "offset", algorithm, offset=-28.0)
+    linear = mezzotint.load_linear(layer.folder, LAYER)
+    expected = x[0] @ ((layer.codes + 28.0) * layer.scale[:, None]).T + layer.bias
+    np.testing.assert_allclose(linear.run(x[:1])[0], expected, rtol=0.05, atol=1.0)
+    parts = (linear.packed, linear.weight_scale, linear.bias)
+    again = mezzotint.PackedLinear(*parts, algorithm=algorithm, weight_offset=linear.weight_offset)
+    np.testing.assert_array_equal(again.run(x), linear.run(x))
+
+
 def test_an_aligned_buffer_is_used_in_place(quantized, x):
     linear = mezzotint.load_linear(quantized.folder, LAYER)
     again = rebuild(linear, linear.packed)
