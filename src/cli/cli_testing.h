@@ -126,4 +126,23 @@ inline std::filesystem::path write_tiny_pipeline(const std::filesystem::path& fo
   return folder;
 }
 
+// A verb on a model in a folder that disappears with the test.
+class VerbTest : public ::testing::Test {
+ protected:
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+
+  TestFolder folder_;
+  std::string model_;
+};
+
+class SmallModelTest : public VerbTest {
+ protected:
+  SmallModelTest() { model_ = write_small_model(folder_ / "model.safetensors").string(); }
+};
+
+class TinyPipelineTest : public VerbTest {
+ protected:
+  TinyPipelineTest() { model_ = write_tiny_pipeline(folder_ / "model").string(); }
+};
+
 }  // namespace mezzotint::cli::testing

@@ -36,6 +36,11 @@ inline CLI::Validator not_negative() {
   return in_range(int64_t{0}, std::numeric_limits<int64_t>::max(), "a whole number, 0 or more");
 }
 
+// Of a seed. CLI11 itself reads "-3" as 2^64 - 3.
+inline CLI::Validator any_seed() {
+  return in_range(uint64_t{0}, std::numeric_limits<uint64_t>::max(), "a whole number, 0 or more");
+}
+
 // For option->transform(): a name becomes the number of an enumerator.
 template <typename Enum>
 CLI::Validator choice_of(std::vector<std::pair<std::string, Enum>> choices) {

@@ -60,6 +60,11 @@ void check_output_file(const fs::path& file, Existing existing) {
     throw Error(ErrorCode::kUsage, "the output exists already",
                 {.file = file.string(), .fix = "choose another name, or --force to replace it"});
   }
+  const fs::path folder = fs::absolute(file, ignored).parent_path();
+  if (!fs::exists(folder, ignored)) {
+    throw Error(ErrorCode::kUsage, "the folder of the output does not exist",
+                {.file = folder.string(), .fix = "mkdir -p " + folder.string()});
+  }
   check_parent(file);
 }
 

@@ -87,6 +87,7 @@ int run(Session& session, const Options& options) {
                                  .request = image_request(options, pipeline)};
   const ComparisonReport report = run_comparison(setup, pipeline, session);
   write_file_atomically(options.out, report_html(report));
+  for (const std::string& note : report.notes) session.note("note   " + note);
   const TextTable table = comparison_table(report);
   std::string text = options.markdown ? to_markdown(table) : to_text(table);
   text.pop_back();
@@ -105,7 +106,9 @@ void add_sampling(CLI::App& app, Options& options) {
   app.add_option("--prompts", options.prompts, "how many of the model's prompts (8)")
       ->type_name("N")
       ->check(count_between(1, 1000));
-  app.add_option("--seed", options.seed, "image i starts from seed + i (0)")->type_name("N");
+  app.add_option("--seed", options.seed, "image i starts from seed + i (0)")
+      ->type_name("N")
+      ->check(any_seed());
   app.add_option("--steps", options.steps, "denoising steps; default: the model's")
       ->type_name("N")
       ->check(count_between(1, 10000));

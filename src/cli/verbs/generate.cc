@@ -46,12 +46,22 @@ struct Surroundings {
   std::optional<PromptSet> prompts;
 };
 
+void refuse_quantized(const fs::path& model) {
+  if (!is_quantized_path(model)) return;
+  throw Error(ErrorCode::kUsage,
+              "this is a quantized folder, which holds no prompts and no sampler",
+              {.file = model.string(),
+               .fix = "mezzotint generate MODEL --quant " + model.string() +
+                      ", where MODEL is the float model's folder"});
+}
+
 Surroundings read_surroundings(const Options& options) {
   Surroundings found;
   const fs::path folder = pipeline_folder(options.model);
   if (folder.empty()) {
     const fs::path model = fs::absolute(options.model).lexically_normal();
     const bool inside = fs::exists(model / "scheduler");
+    if (!inside && !fs::exists(model.parent_path() / "scheduler")) refuse_quantized(model);
     found.scheduler = read_scheduler_config(inside ? model : model.parent_path());
     return found;
   }
@@ -245,7 +255,9 @@ RunVerb define_generate(CLI::App& app) {
       ->check(not_negative());
   app.add_option("--embeddings", options->embeddings, "safetensors with states and pooled")
       ->type_name("FILE");
-  app.add_option("--seed", options->seed, "seed of the starting noise (0)")->type_name("N");
+  app.add_option("--seed", options->seed, "seed of the starting noise (0)")
+      ->type_name("N")
+      ->check(any_seed());
   app.add_option("--steps", options->steps, "denoising steps; default: the model's")
       ->type_name("N")
       ->check(count_between(1, 10000));

@@ -1,4 +1,4 @@
-// generate, compare and demo on a tiny random model.
+// generate and compare on a tiny random model.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -18,20 +18,14 @@ using testing::contains;
 using testing::run;
 using testing::run_json;
 
-class GenerateVerb : public ::testing::Test {
+class GenerateVerb : public testing::TinyPipelineTest {
  protected:
-  GenerateVerb() : model_(testing::write_tiny_pipeline(folder_ / "model").string()) {}
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
   std::string quantized(const std::string& algorithm) const {
     const CliResult result =
         run({"quantize", model_, "-o", path(algorithm), "--algo", algorithm, "-q"});
     EXPECT_EQ(result.code, 0) << result.err;
     return path(algorithm);
   }
-
-  TestFolder folder_;
-  std::string model_;
 };
 
 TEST_F(GenerateVerb, WritesAnImageOfTheModelsSize) {
@@ -84,6 +78,22 @@ TEST_F(GenerateVerb, RunsAQuantizedFolder) {
   EXPECT_EQ(document["prompt"], "a red <bag> on blue");
 }
 
+TEST_F(GenerateVerb, SaysHowToRunAQuantizedFolder) {
+  const std::string folder = quantized("w8a16");
+  testing::expect_refused({{{"generate", folder, "--prompt-id", "0", "-o", path("x.png")},
+                            2,
+                            "this is a quantized folder, which holds no prompts and no sampler"}});
+  EXPECT_TRUE(contains(run({"generate", folder, "--prompt-id", "0", "-o", path("x.png")}).err,
+                       "fix: mezzotint generate MODEL --quant " + folder));
+}
+
+TEST_F(GenerateVerb, TheLargestSeedIsASeed) {
+  EXPECT_EQ(run({"generate", model_, "--prompt-id", "0", "--steps", "1", "--seed",
+                 "18446744073709551615", "-o", path("a.png")})
+                .code,
+            0);
+}
+
 TEST_F(GenerateVerb, ABareTransformerGivesLatents) {
   fs::remove(path("model/pixels.json"));
   const std::vector<std::string> arguments = {"generate",       path("model"),
@@ -110,6 +120,13 @@ TEST_F(GenerateVerb, RefusesWhatCannotBeDone) {
       {{"generate", model_, "--prompt-id", "2", "-o", out}, 2, "prompt"},
       {{"generate", model_, "--prompt-id", "-1", "-o", out}, 2, "--prompt-id"},
       {{"generate", model_, "--prompt-id", "0", "--steps", "0", "-o", out}, 2, "--steps"},
+      {{"generate", model_, "--prompt-id", "0", "--seed", "-3", "-o", out},
+       2,
+       "--seed: expected a whole number, 0 or more, got -3"},
+      {{"compare", model_, "--quant", "q", "--seed", "-3", "-o", path("r.html")}, 2, "got -3"},
+      {{"generate", model_, "--prompt-id", "0", "-o", path("missing/dir/x.png")},
+       2,
+       "the folder of the output does not exist"},
       {{"generate", model_, "--prompt-id", "0", "--guidance", "-2", "-o", out}, 2, "--guidance"},
       {{"generate", model_, "--prompt-id", "0", "--grid", "3,3", "-o", out}, 2, "one size"},
       {{"generate", path("nowhere"), "--prompt-id", "0", "-o", out}, 3, "nowhere"},
@@ -126,11 +143,6 @@ TEST_F(GenerateVerb, RefusesWhatCannotBeDone) {
        3,
        "no such model folder"},
       {{"compare", model_, "--quant", "q", "--prompts", "9", "-o", path("r.html")}, 3, "q"},
-      {{"demo", "--model", path("nowhere"), "--out", path("d")}, 3, "no such model folder"},
-      {{"demo", "--model", model_, "--images", "3", "--out", path("d")}, 2, "at most 2, got 3"},
-      {{"demo", "--model", model_, "--images", "2", "--out", model_},
-       2,
-       "the output exists already"},
   });
   EXPECT_FALSE(fs::exists(out));
 }
@@ -166,21 +178,6 @@ TEST_F(GenerateVerb, CompareGatesExitWith6) {
   EXPECT_EQ(result.code, 6);
   EXPECT_TRUE(contains(result.err, "PSNR of W8A16 is below the gate: expected at least 200"));
   EXPECT_TRUE(fs::exists(path("r.html")));
-}
-
-TEST_F(GenerateVerb, DemoWritesReportGridAndJsonAndMayRunAgain) {
-  for (int i = 0; i < 2; ++i) {
-    const CliResult result =
-        run({"demo", "--model", model_, "--out", path("demo"), "--images", "2"});
-    ASSERT_EQ(result.code, 0) << result.err;
-    EXPECT_TRUE(contains(result.out, "W8A8_DYNAMIC"));
-    EXPECT_TRUE(contains(result.err, "generating: "));
-  }
-  const nlohmann::json report = nlohmann::json::parse(file_text(path("demo/report.json")));
-  EXPECT_EQ(report["forms"].size(), 2u);
-  EXPECT_TRUE(fs::exists(path("demo/w8a16/quant_model_description_w8a16.json")));
-  EXPECT_GT(read_png(path("demo/grid.png")).width, 100);
-  EXPECT_TRUE(contains(file_text(path("demo/report.html")), "</html>"));
 }
 
 TEST_F(GenerateVerb, TheFloatFormIsComparedWithItselfAsEqual) {

@@ -16,11 +16,8 @@ using testing::contains;
 using testing::run;
 using testing::run_json;
 
-class InspectVerb : public ::testing::Test {
+class InspectVerb : public testing::SmallModelTest {
  protected:
-  InspectVerb() : model_(testing::write_small_model(folder_ / "model.safetensors").string()) {}
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
   std::string quantized() const {
     EXPECT_EQ(run({"quantize", model_, "-o", path("q"), "--algo", "w8a8_dynamic", "-q"}).code, 0);
     return path("q");
@@ -33,9 +30,6 @@ class InspectVerb : public ::testing::Test {
     writer.finish();
     return path(name);
   }
-
-  TestFolder folder_;
-  std::string model_;
 };
 
 TEST_F(InspectVerb, DescribesAFloatFile) {

@@ -92,7 +92,10 @@ void check_places(const Options& options) {
   }
   check_apart(options.source, options.out);
   check_output_folder(options.out, existing_policy(options));
-  if (options.report_file.empty()) return;
+  const fs::path report_folder = fs::path(options.report_file).parent_path();
+  const bool made_by_this_run =
+      fs::weakly_canonical(report_folder) == fs::weakly_canonical(options.out);
+  if (options.report_file.empty() || (made_by_this_run && !fs::exists(report_folder))) return;
   check_output_file(options.report_file, options.force ? Existing::kReplace : Existing::kRefuse);
 }
 

@@ -17,19 +17,13 @@ using testing::contains;
 using testing::run;
 using testing::run_json;
 
-class QuantizeVerb : public ::testing::Test {
+class QuantizeVerb : public testing::SmallModelTest {
  protected:
-  QuantizeVerb() : model_(testing::write_small_model(folder_ / "model.safetensors").string()) {}
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
   CliResult quantize(std::vector<std::string> more) const {
     std::vector<std::string> arguments = {"quantize", model_, "-o", path("out")};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run(arguments);
   }
-
-  TestFolder folder_;
-  std::string model_;
 };
 
 TEST_F(QuantizeVerb, SaysWhatItDidAndWhatIsNext) {
@@ -158,6 +152,12 @@ TEST_F(QuantizeVerb, RefusesWhatCannotBeDone) {
   EXPECT_FALSE(fs::exists(out));
 }
 
+TEST_F(QuantizeVerb, TheReportMayLieInTheOutput) {
+  const CliResult result = quantize({"--algo", "w8a16", "--report", path("out/report.json")});
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_TRUE(contains(file_text(path("out/report.json")), "blocks.0.ff"));
+}
+
 TEST_F(QuantizeVerb, TheQualityGateExitsWith6) {
   const CliResult result = quantize({"--algo", "w8a16", "--fail-below-sqnr", "90"});
   EXPECT_EQ(result.code, 6);
@@ -185,6 +185,9 @@ TEST_F(QuantizeVerb, DequantizeRefusesWhatCannotBeDone) {
   testing::expect_refused({
       {{"dequantize", out, "-o", path("folder")}, 2, "a name that ends in .safetensors"},
       {{"dequantize", out, "-o", model_}, 2, "the output exists already"},
+      {{"dequantize", out, "-o", path("missing/dir/b.safetensors")},
+       2,
+       "the folder of the output does not exist"},
       {{"dequantize", path("nowhere"), "-o", path("b.safetensors")}, 3, "nowhere"},
       {{"dequantize", out, "--force", "-o", out + "/quant_model_weight_w8a16.safetensors"},
        2,
