@@ -26,10 +26,9 @@ constexpr int64_t kSheetScale = 3;
 // Steps of all forms as one piece of work.
 class StepProgress {
  public:
-  StepProgress(Progress progress, const ComparisonSetup& setup)
+  StepProgress(Progress progress, const ComparisonSetup& setup, size_t runs)
       : progress_(std::move(progress)),
-        total_(static_cast<double>((setup.forms.size() + 1)) *
-               static_cast<double>(setup.request.steps)) {}
+        total_(static_cast<double>(runs) * static_cast<double>(setup.request.steps)) {}
 
   void start(std::string label) {
     label_ = std::move(label);
@@ -114,6 +113,19 @@ void compare_with_reference(const FormReport& reference, FormReport& form) {
   }
 }
 
+std::vector<FormReport> compared_forms(const ComparisonSetup& setup, const Pipeline& pipeline,
+                                       const FormReport& reference, const ExecContext& ctx,
+                                       StepProgress& progress) {
+  std::vector<FormReport> forms;
+  for (const FormSource& source : setup.forms) {
+    FormReport form = run_form(source.label, source.folder, setup, pipeline, ctx, progress);
+    if (!source.exported.layers.empty()) form.layers = source.exported;
+    compare_with_reference(reference, form);
+    forms.push_back(std::move(form));
+  }
+  return forms;
+}
+
 NamedTexts settings_of(const ComparisonSetup& setup, const ExecContext& ctx) {
   const ImageRequest& request = setup.request;
   const size_t last = request.prompt_ids.size() - 1;
@@ -153,7 +165,7 @@ class BusyMeter {
 ComparisonReport run_comparison(const ComparisonSetup& setup, const Pipeline& pipeline,
                                 Session& session) {
   const ExecContext ctx = session.context();
-  StepProgress progress(session.progress("generating"), setup);
+  StepProgress progress(session.progress(setup.activity), setup, setup.forms.size() + 1);
   const BusyMeter busy;
   ComparisonReport report;
   report.title = setup.title;
@@ -162,24 +174,25 @@ ComparisonReport run_comparison(const ComparisonSetup& setup, const Pipeline& pi
     report.prompts.push_back(pipeline.prompts.prompts[static_cast<size_t>(id)].text);
   }
   report.reference = run_form("float", setup.model, setup, pipeline, ctx, progress);
-  for (const FormSource& source : setup.forms) {
-    FormReport form = run_form(source.label, source.folder, setup, pipeline, ctx, progress);
-    if (!source.exported.layers.empty()) form.layers = source.exported;
-    compare_with_reference(report.reference, form);
-    report.forms.push_back(std::move(form));
-  }
+  report.forms = compared_forms(setup, pipeline, report.reference, ctx, progress);
   progress.finish();
   const std::string remark = busy.remark(ctx.threads());
-  if (!remark.empty()) {
-    report.notes.push_back(remark);
-    session.note("note   " + remark);
-  }
+  if (!remark.empty()) report.notes.push_back(remark);
   report.settings = settings_of(setup, ctx);
   for (const MachineFact& fact : machine_facts(ctx)) {
     report.environment.emplace_back(fact.name, fact.value);
   }
   report.environment.emplace_back("peak memory", human_bytes(peak_memory_bytes()));
   return report;
+}
+
+std::vector<FormReport> run_forms(const ComparisonSetup& setup, const Pipeline& pipeline,
+                                  const FormReport& reference, Session& session) {
+  StepProgress progress(session.progress(setup.activity), setup, setup.forms.size());
+  std::vector<FormReport> forms =
+      compared_forms(setup, pipeline, reference, session.context(), progress);
+  progress.finish();
+  return forms;
 }
 
 void write_sheet(const std::filesystem::path& file, const ComparisonReport& report) {

@@ -22,11 +22,16 @@ struct ComparisonSetup {
   std::filesystem::path model;
   std::vector<FormSource> forms;
   ImageRequest request;
+  std::string activity = "generating";  // what the progress shows
 };
 
 // Loads one form at a time. Progress goes through the session.
 ComparisonReport run_comparison(const ComparisonSetup& setup, const Pipeline& pipeline,
                                 Session& session);
+
+// The forms of `setup` alone, held against the images of `reference`.
+std::vector<FormReport> run_forms(const ComparisonSetup& setup, const Pipeline& pipeline,
+                                  const FormReport& reference, Session& session);
 
 // The float images, the forms' and the differences, one row each.
 void write_sheet(const std::filesystem::path& file, const ComparisonReport& report);

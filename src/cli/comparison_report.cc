@@ -1,6 +1,8 @@
 #include "cli/comparison_report.h"
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -15,21 +17,41 @@ std::string of_images(int64_t count, size_t images) {
   return count < 0 ? "-" : fmt::format("{} of {}", count, images);
 }
 
-std::string psnr_text(const FormReport& form) {
-  return std::isinf(form.psnr_db) ? "equal" : fmt::format("{:.1f}", form.psnr_db);
+std::string psnr_text(double psnr_db) {
+  return std::isinf(psnr_db) ? "equal" : fmt::format("{:.1f}", psnr_db);
+}
+
+bool has_outliers(const ComparisonReport& report) {
+  return std::ranges::any_of(report.forms,
+                             [](const FormReport& f) { return f.outlier.has_value(); });
+}
+
+std::vector<std::string> quality_cells(const ComparisonReport& report, const FormReport& form,
+                                       bool is_reference) {
+  std::vector<std::string> cells;
+  if (is_reference) {
+    cells = {report.reference_repeats ? "equal" : "-", report.reference_repeats ? "1.0000" : "-"};
+    if (has_outliers(report)) cells.insert(cells.end(), {"-", "-"});
+    return cells;
+  }
+  cells = {psnr_text(form.psnr_db), fmt::format("{:.4f}", form.ssim)};
+  if (!has_outliers(report)) return cells;
+  cells.push_back(form.outlier ? psnr_text(form.outlier->psnr_db) : "-");
+  cells.push_back(form.outlier ? fmt::format("{:.4f}", form.outlier->ssim) : "-");
+  return cells;
 }
 
 std::vector<std::string> table_row(const ComparisonReport& report, const FormReport& form,
                                    bool is_reference) {
-  return {form.label,
-          human_bytes(form.file_bytes),
-          human_bytes(form.resident_bytes),
-          fmt::format("{:.3f}", form.step_seconds),
-          is_reference ? "1.00x" : fmt::format("{:.2f}x", speedup(report, form)),
-          is_reference ? "-" : psnr_text(form),
-          is_reference ? "-" : fmt::format("{:.4f}", form.ssim),
-          of_images(form.recognised, form.images.size()),
-          of_images(form.colors_right, form.images.size())};
+  std::vector<std::string> row = {
+      form.label, human_bytes(form.file_bytes), human_bytes(form.resident_bytes),
+      fmt::format("{:.3f}", form.step_seconds),
+      is_reference ? "1.00x" : fmt::format("{:.2f}x", speedup(report, form))};
+  for (std::string& cell : quality_cells(report, form, is_reference))
+    row.push_back(std::move(cell));
+  row.push_back(of_images(form.recognised, form.images.size()));
+  row.push_back(of_images(form.colors_right, form.images.size()));
+  return row;
 }
 
 nlohmann::json form_json(const FormReport& form) {
@@ -45,13 +67,21 @@ nlohmann::json form_json(const FormReport& form) {
   return entry;
 }
 
+// JSON has no infinity: equal images have no PSNR.
+nlohmann::json psnr_json(double psnr_db) {
+  return std::isfinite(psnr_db) ? nlohmann::json(psnr_db) : nullptr;
+}
+
 nlohmann::json quantized_json(const ComparisonReport& report, const FormReport& form) {
   nlohmann::json entry = form_json(form);
   entry["speedup"] = speedup(report, form);
   entry["ssim"] = form.ssim;
-  // JSON has no infinity: equal images have no PSNR.
   entry["identical"] = std::isinf(form.psnr_db);
-  entry["psnr_db"] = std::isfinite(form.psnr_db) ? nlohmann::json(form.psnr_db) : nullptr;
+  entry["psnr_db"] = psnr_json(form.psnr_db);
+  if (form.outlier) {
+    entry["outlier"] = {{"psnr_db", psnr_json(form.outlier->psnr_db)},
+                        {"ssim", form.outlier->ssim}};
+  }
   return entry;
 }
 
@@ -98,10 +128,14 @@ TextTable comparison_table(const ComparisonReport& report) {
                    {"s per step", Align::kRight},
                    {"speed-up", Align::kRight},
                    {"PSNR dB", Align::kRight},
-                   {"SSIM", Align::kRight},
-                   {"recognised", Align::kRight},
-                   {"colours right", Align::kRight}},
+                   {"SSIM", Align::kRight}},
                   {}};
+  if (has_outliers(report)) {
+    table.columns.push_back({"outlier dB", Align::kRight});
+    table.columns.push_back({"outlier SSIM", Align::kRight});
+  }
+  table.columns.push_back({"recognised", Align::kRight});
+  table.columns.push_back({"colours right", Align::kRight});
   table.rows.push_back(table_row(report, report.reference, true));
   for (const FormReport& form : report.forms) table.rows.push_back(table_row(report, form, false));
   return table;

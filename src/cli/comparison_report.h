@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,13 @@ namespace mezzotint::cli {
 
 using NamedTexts = std::vector<std::pair<std::string, std::string>>;
 
+// Of the same form of the model with outlier channels (models/outlier_variant.h), against the float
+// images.
+struct OutlierQuality {
+  double psnr_db = 0;
+  double ssim = 1;
+};
+
 // One way to run the model: float, or a quantized form.
 struct FormReport {
   std::string label;           // "float", "W8A8_DYNAMIC"
@@ -26,6 +34,7 @@ struct FormReport {
   double step_seconds = 0;     // median over the steps
   double psnr_db = 0;          // against the float images; infinity: equal
   double ssim = 1;
+  std::optional<OutlierQuality> outlier{};
   int64_t recognised = -1;  // images whose class the classifier finds; -1: no classifier
   int64_t colors_right = -1;
   std::vector<Image> images;          // RGB, one per prompt
@@ -39,6 +48,7 @@ struct ComparisonReport {
   std::string command;               // reproduces it
   std::vector<std::string> prompts;  // text, one per image
   FormReport reference;              // the float model
+  bool reference_repeats = false;    // it was shown to give the same bits again
   std::vector<FormReport> forms;
   NamedTexts settings;     // steps, seed, guidance, ...
   NamedTexts environment;  // doctor's facts

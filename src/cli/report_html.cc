@@ -85,7 +85,8 @@ std::string summary_section(const ComparisonReport& report) {
   std::string html =
       "<section><h2>At a glance</h2><p class=\"hint\">Same prompts, same starting noise, same "
       "steps. PSNR and SSIM are against the images of the float model; resident is what the "
-      "linear layers hold in memory. A shorter bar is better.</p>"
+      "linear layers hold in memory. A shorter bar is better. Outlier: the same form of the same "
+      "function with outlier channels, against the same images.</p>"
       "<div class=\"card\"><table class=\"summary\">";
   html += head_row(table.columns) + "<tbody>";
   html += summary_row(report, report.reference, table.rows[0], false);

@@ -38,6 +38,8 @@ struct AlgorithmParameters {
   Granularity weights = Granularity::kPerChannel;  // or kPerTensor: one scale for all rows
   bool needs_statistics = false;                   // activations decide: refused without --stats
   bool low_rank = false;                           // files must hold the low-rank factors
+
+  bool operator==(const AlgorithmParameters&) const = default;
 };
 
 struct AlgorithmRow {

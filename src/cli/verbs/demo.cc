@@ -1,19 +1,21 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
-#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/comparison.h"
-#include "cli/layer_summary.h"
+#include "cli/demo_floors.h"
+#include "cli/demo_forms.h"
 #include "cli/option_checks.h"
 #include "cli/output_check.h"
 #include "cli/report_html.h"
@@ -21,8 +23,6 @@
 #include "cli/verbs/verb.h"
 #include "format/output_file.h"
 #include "mezzotint/error.h"
-#include "mezzotint/quantize.h"
-#include "quant/algorithm.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -30,6 +30,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kMarker = ".mezzotint_demo";
+constexpr const char* kOutlierModel = "outlier_model";
 
 struct Options {
   std::string model = "demo";
@@ -37,6 +38,7 @@ struct Options {
   int64_t images = 16;
   uint64_t seed = 0;
   std::optional<int64_t> steps;
+  std::optional<float> guidance;
 };
 
 // A second run replaces what the first one wrote, but nothing that is not ours.
@@ -56,32 +58,6 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-// Every algorithm that needs nothing but the weights; aliases once.
-std::vector<const AlgorithmRow*> demo_algorithms() {
-  std::vector<const AlgorithmRow*> rows;
-  for (const AlgorithmRow& row : algorithm_rows()) {
-    if (row.status == AlgorithmStatus::kServed && row.name == row.canonical) rows.push_back(&row);
-  }
-  return rows;
-}
-
-FormSource quantize_for_demo(const Session& session, const Options& options,
-                             const AlgorithmRow& algorithm, const ExecContext& ctx) {
-  const fs::path out = fs::path(options.out) / lower(algorithm.name);
-  Progress progress = session.progress(fmt::format("quantizing {}", algorithm.name));
-  ExportOptions exported;
-  exported.algorithm = std::string(algorithm.name);
-  exported.overwrite = true;
-  exported.progress = [&progress](const ExportProgress& state) {
-    progress.update(static_cast<double>(state.bytes_done), static_cast<double>(state.bytes_total),
-                    state.layer);
-  };
-  Report report = export_quantized(WeightStore::open(options.model), out, exported, ctx);
-  progress.finish();
-  session.note(fmt::format("{}: {}", algorithm.name, summary(report)));
-  return {.label = std::string(algorithm.name), .folder = out, .exported = std::move(report)};
-}
-
 void write_reports(const Options& options, const ComparisonReport& report) {
   const fs::path out = options.out;
   write_file_atomically(out / "report.html", report_html(report));
@@ -90,42 +66,137 @@ void write_reports(const Options& options, const ComparisonReport& report) {
 }
 
 void print_report(const Session& session, const Options& options, const ComparisonReport& report,
-                  double seconds) {
+                  double seconds, bool is_result) {
   std::string text = to_text(comparison_table(report));
   text.pop_back();
   session.print(text);
   session.print("");
   session.print(session.paint(Tone::kBold, verdict(report)));
+  for (const std::string& note : report.notes) session.note("note   " + note);
   for (const char* name : {"report.html", "report.json", "grid.png"}) {
     session.print("wrote  " + (fs::path(options.out) / name).string());
   }
   session.print(fmt::format("       in {}", human_seconds(seconds)));
+  if (!is_result) return;  // with --json, the error is the document
   nlohmann::json document = comparison_json(report);
   document["out"] = options.out;
   document["seconds"] = seconds;
   session.emit(document);
 }
 
-int run(Session& session, const Options& options) {
-  const auto started = std::chrono::steady_clock::now();
-  const Pipeline pipeline = read_pipeline(options.model);
+// The names that ran under another one.
+std::vector<std::string> twin_notes(const std::vector<DemoForm>& forms) {
+  std::vector<std::string> notes;
+  for (const DemoForm& form : forms) {
+    for (const std::string_view name : form.same) {
+      notes.push_back(
+          fmt::format("{} writes the same bytes as {} and ran once.", name, form.row->name));
+    }
+  }
+  return notes;
+}
+
+ComparisonSetup plain_setup(const Options& options, const Pipeline& pipeline) {
   ComparisonSetup setup;
   setup.title = "The demo model, float and quantized";
   setup.model = options.model;
   setup.request = {.prompt_ids = first_prompts(pipeline, options.images),
                    .seed = options.seed,
                    .steps = options.steps.value_or(pipeline.layout.default_steps),
-                   .guidance = pipeline.layout.guidance_scale};
-  prepare_folder(options.out);
-  const ExecContext ctx = session.context();
-  for (const AlgorithmRow* algorithm : demo_algorithms()) {
-    setup.forms.push_back(quantize_for_demo(session, options, *algorithm, ctx));
+                   .guidance = options.guidance.value_or(pipeline.layout.guidance_scale)};
+  return setup;
+}
+
+// The same forms of the outlier variant, on the first half of the prompts.
+ComparisonSetup outlier_setup(const Options& options, ComparisonSetup setup) {
+  setup.model = fs::path(options.out) / kOutlierModel;
+  setup.forms.clear();
+  setup.activity = "generating, outlier variant";
+  std::vector<int64_t>& prompts = setup.request.prompt_ids;
+  prompts.resize((prompts.size() + 1) / 2);
+  return setup;
+}
+
+void add_outlier_quality(const ComparisonSetup& setup, const Pipeline& pipeline, Session& session,
+                         ComparisonReport& report) {
+  FormReport reference = report.reference;
+  reference.images.resize(setup.request.prompt_ids.size());
+  const std::vector<FormReport> forms = run_forms(setup, pipeline, reference, session);
+  for (size_t i = 0; i < forms.size(); ++i) {
+    report.forms[i].outlier = OutlierQuality{.psnr_db = forms[i].psnr_db, .ssim = forms[i].ssim};
   }
-  const ComparisonReport report = run_comparison(setup, pipeline, session);
+}
+
+DemoSettings settings_of(const ComparisonSetup& plain, const ComparisonSetup& outlier) {
+  return {.images = static_cast<int64_t>(plain.request.prompt_ids.size()),
+          .outlier_images = static_cast<int64_t>(outlier.request.prompt_ids.size()),
+          .steps = plain.request.steps,
+          .seed = plain.request.seed,
+          .guidance = plain.request.guidance};
+}
+
+// Adds a note for everything there is to say, and returns the failures.
+std::vector<std::string> judge(const Pipeline& pipeline, const DemoSettings& settings,
+                               ComparisonReport& report) {
+  const std::optional<DemoFloors> floors = read_demo_floors(pipeline.folder);
+  if (!floors) {
+    report.notes.push_back("The model has no floors.json: no PSNR was checked.");
+    return {};
+  }
+  if (settings != floors->settings) {
+    report.notes.push_back(fmt::format("The floors of {} hold for {}; this was {}: not checked.",
+                                       floors->file.string(), to_string(floors->settings),
+                                       to_string(settings)));
+    return {};
+  }
+  std::vector<std::string> failures;
+  for (const FloorFinding& finding : check_floors(*floors, report.forms)) {
+    report.notes.push_back(finding.line);
+    if (finding.is_failure) failures.push_back(finding.line);
+  }
+  if (failures.empty()) report.notes.push_back("No form is below its floor in floors.json.");
+  return failures;
+}
+
+void refuse_failures(const Pipeline& pipeline, const std::vector<std::string>& failures) {
+  if (failures.empty()) return;
+  throw Error(ErrorCode::kQuality,
+              fmt::format("the demo is worse than it was: {}", fmt::join(failures, "; ")),
+              {.file = (pipeline.folder / "floors.json").string(),
+               .fix = "report.html shows layers and pictures"});
+}
+
+int run(Session& session, const Options& options) {
+  const auto started = std::chrono::steady_clock::now();
+  const Pipeline pipeline = read_pipeline(options.model);
+  ComparisonSetup plain = plain_setup(options, pipeline);
+  ComparisonSetup outlier = outlier_setup(options, plain);
+  prepare_folder(options.out);
+  check_reference_repeats(pipeline, options.model, plain.request);
+  const double difference =
+      make_outlier_model(pipeline, options.model, outlier.model, plain.request, session.context());
+  const std::vector<DemoForm> forms = demo_forms();
+  for (const DemoForm& form : forms) {
+    const fs::path name = lower(form.row->name);
+    plain.forms.push_back(quantize_for_demo(options.model, fs::path(options.out) / name, *form.row,
+                                            "plain", session));
+    outlier.forms.push_back(quantize_for_demo(
+        outlier.model, fs::path(options.out) / "outlier" / name, *form.row, "outlier", session));
+  }
+  ComparisonReport report = run_comparison(plain, pipeline, session);
+  report.reference_repeats = true;
+  add_outlier_quality(outlier, pipeline, session, report);
+  report.notes.push_back(fmt::format(
+      "Outlier columns: the variant in {} computes the same (velocity within {:.1g}), so its "
+      "reference are the float images above, the first {} of them.",
+      outlier.model.string(), difference, outlier.request.prompt_ids.size()));
+  std::ranges::copy(twin_notes(forms), std::back_inserter(report.notes));
+  const std::vector<std::string> failures = judge(pipeline, settings_of(plain, outlier), report);
   write_reports(options, report);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  print_report(session, options, report, seconds);
+  print_report(session, options, report, seconds, failures.empty());
+  refuse_failures(pipeline, failures);
   return 0;
 }
 
@@ -142,7 +213,12 @@ RunVerb define_demo(CLI::App& app) {
   app.add_option("--steps", options->steps, "denoising steps; default: the model's")
       ->type_name("N")
       ->check(count_between(1, 10000));
-  app.add_option("--seed", options->seed, "image i starts from seed + i (0)")->type_name("N");
+  app.add_option("--guidance", options->guidance, "guidance scale; default: the model's")
+      ->type_name("G")
+      ->check(number_between(0, 100));
+  app.add_option("--seed", options->seed, "image i starts from seed + i (0)")
+      ->type_name("N")
+      ->check(any_seed());
   return [options](Session& session) { return run(session, *options); };
 }
 

@@ -45,6 +45,7 @@ TEST(ListAlgorithms, MarkdownIsATable) {
 TEST(ListKernels, ShowsEveryRowOnce) {
   const nlohmann::json document = run_json({"list-kernels"});
   EXPECT_EQ(document["kernels"].size(), linear_kernels().size() + quantize_rows_kernels().size() +
+                                            quantize_mx_kernels().size() +
                                             fp8_attention_kernels().size());
 }
 
