@@ -214,8 +214,8 @@ void round_to_e4m3(float factor, float* x, int64_t n) noexcept {
 }  // namespace
 
 constinit const FloatOps kFloatOps = {
-    silu,    gelu_tanh,  layer_norm_modulate, rms_norm,   rotate_pairs, add_scaled,
-    widen,   narrow,     widen_int8,          scale_bias, max_of_run,   exp_sum,
-    multiply, amax_of_run, e4m3_codes,        widen_e4m3, round_to_e4m3};
+    silu,     gelu_tanh,   layer_norm_modulate, rms_norm,   rotate_pairs, add_scaled,
+    widen,    narrow,      widen_int8,          scale_bias, max_of_run,   exp_sum,
+    multiply, amax_of_run, e4m3_codes,          widen_e4m3, round_to_e4m3};
 
 }  // namespace mezzotint::MZ_ISA

@@ -9,7 +9,6 @@
 namespace mezzotint::blas {
 namespace {
 
-using attention::Panel;
 using attention::RightOperand;
 
 static_assert(kFp8KeyBlock == attention::kKeyTile && kFp8QueryBlock == attention::kQueryTile);
