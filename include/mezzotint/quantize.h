@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "mezzotint/attention.h"
+#include "mezzotint/compat.h"
 #include "mezzotint/context.h"
 #include "mezzotint/export.h"
 #include "mezzotint/linear.h"
@@ -39,6 +40,9 @@ struct QuantizeOptions {
   std::optional<int> rank{};
   // Of W8A8_TIMESTEP layers. Not given: what the descriptor says, else every step is dynamic.
   std::optional<TimestepPolicy> timestep_policy{};
+  // kUpstream: its results, bit for bit where its operators are known, its dropped tensors and
+  // ignored labels, each of which the report notes (docs/compatibility.md). Slow.
+  Compat compat = Compat::kNone;
 };
 
 // Swaps the plans of `model` for those of a quantized folder or descriptor. Errors name layer,
@@ -68,6 +72,7 @@ struct ExportOptions {
   std::optional<int> rank{};           // write the _R suffix
   int64_t group_size = 0;              // 0: the algorithm's default
   int64_t max_shard_bytes = 0;         // 0: one file
+  Compat compat = Compat::kNone;       // kUpstream: its exporter's rules for weights
   bool overwrite = false;
   bool resume = false;
   bool dry_run = false;  // plan and report only

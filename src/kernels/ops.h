@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "mezzotint/compat.h"
 #include "numerics/quant_scheme.h"
 
 namespace mezzotint {
@@ -36,6 +37,7 @@ struct QuantizeRowsTile {
   const float* mul = nullptr;  // [k] smoothing, x*mul in f32 before the scale; or null
   int64_t k = 0;
   Element element = Element::kInt8;    // or kInt4
+  Compat compat = Compat::kNone;       // kUpstream: the reference row only (numerics/upstream.h)
   const StaticScale* fixed = nullptr;  // kInt8 only
   int8_t* q = nullptr;                 // [m,q_stride]
   int64_t q_stride = 0;                // bytes
@@ -57,6 +59,7 @@ struct QuantizeMxTile {
   const float* mul = nullptr;  // [k] smoothing in f32, or null
   int64_t k = 0;
   Element element = Element::kE4M3;  // or kE2M1
+  Compat compat = Compat::kNone;     // kUpstream: the reference row only
   uint8_t* q = nullptr;              // [m,k]
   uint8_t* block_scale = nullptr;    // [m, mx_blocks(k)] e8m0
   float* dual_scale = nullptr;       // [m, dual_blocks(k)], or null: one level
@@ -113,6 +116,8 @@ struct LinearTile {
   void* y = nullptr;  // [m,n]; y_type differs from x_type when x was smoothed into f32
   FloatType y_type = FloatType::kF32;
   int64_t y_stride = 0;
+
+  Compat compat = Compat::kNone;  // kUpstream: the reference row only
 
   int64_t m_begin = 0, m_end = 0;  // this tile
   int64_t n_begin = 0, n_end = 0;

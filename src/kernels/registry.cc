@@ -119,6 +119,13 @@ const LinearKernel& choose_linear_kernel(LayoutId layout, const QuantScheme& wei
                 " (" + (reasons.empty() ? "no row for this form of x" : reasons) + ")"});
 }
 
+const LinearKernel& reference_linear_kernel(LayoutId layout, ActivationForm activation) {
+  for (const LinearKernel& row : kLinearKernels) {
+    if (row.layout == layout && row.activation == activation && is_reference(row)) return row;
+  }
+  check_failed("reference_linear_kernel: every layout has one", __FILE__, __LINE__);
+}
+
 const QuantizeRowsKernel& choose_quantize_rows_kernel(Isa isa) {
   for (const QuantizeRowsKernel& row : kQuantizeRowsKernels) {
     if (row.isa <= isa) return row;

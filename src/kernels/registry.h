@@ -115,6 +115,8 @@ const LayoutRow& choose_layout(const QuantScheme& weight, ActivationForm activat
 const LinearKernel& choose_linear_kernel(LayoutId layout, const QuantScheme& weight,
                                          ActivationForm activation, int64_t m, int64_t n, int64_t k,
                                          Isa isa);
+// The rows that know upstream's roundings (LinearTile::compat). The quantizers' stand last.
+const LinearKernel& reference_linear_kernel(LayoutId layout, ActivationForm activation);
 const QuantizeRowsKernel& choose_quantize_rows_kernel(Isa isa);
 const QuantizeMxKernel& choose_quantize_mx_kernel(Isa isa);
 

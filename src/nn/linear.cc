@@ -96,6 +96,9 @@ LayoutId layout_of(const LinearState& state) {
 }
 
 const LinearKernel& kernel_of(const LinearState& state, int64_t m) {
+  if (state.plan.compat == Compat::kUpstream) {
+    return reference_linear_kernel(layout_of(state), activation_form(state.plan));
+  }
   return choose_linear_kernel(layout_of(state), state.plan.weight, activation_form(state.plan), m,
                               state.plan.n, state.plan.k, state.isa);
 }
@@ -117,7 +120,8 @@ int64_t static_row(const LinearState& state, int step) {
 InputForm input_form(const LinearState& state, int64_t static_row) {
   InputForm form = {.kind = activation_form(state.plan),
                     .scheme = state.plan.activation,
-                    .mul_scale = floats_of(state.mul_scale)};
+                    .mul_scale = floats_of(state.mul_scale),
+                    .compat = state.plan.compat};
   if (static_row >= 0) {
     form.scheme.granularity = Granularity::kPerTensor;
     form.fixed = StaticScale{.scale = state.input_scale.data<float>()[static_row],
@@ -139,6 +143,7 @@ void fill_weight(const LinearState& state, int64_t static_row, LinearTile& tile)
   }
   tile.w_dual_scale = data_or_null<float>(state.dual_scale);
   tile.bias = data_or_null<float>(state.bias);
+  tile.compat = plan.compat;
   if (static_row >= 0) {  // bias and both scales are folded into the step's tables
     tile.w_scale = state.deq_scale.data<float>() + static_row * plan.n;
     tile.acc_bias = state.quant_bias.data<int32_t>() + static_row * plan.n;

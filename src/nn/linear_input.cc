@@ -15,7 +15,7 @@ constexpr int64_t kSmoothGrain = 16;  // rows per task
 constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 
 bool same(const InputForm& a, const InputForm& b) {
-  return a.kind == b.kind && a.scheme == b.scheme && a.fixed == b.fixed &&
+  return a.kind == b.kind && a.scheme == b.scheme && a.fixed == b.fixed && a.compat == b.compat &&
          std::ranges::equal(a.mul_scale, b.mul_scale);
 }
 
@@ -122,13 +122,17 @@ void LinearInput::quantize(Made& made, Isa isa) const {
       .mul = mul_of(form),
       .k = x_.cols,
       .element = form.scheme.element,
+      .compat = form.compat,
       .fixed = form.fixed ? &*form.fixed : nullptr,
       .q = made.values.as<int8_t>(),
       .q_stride = padded_k(x_.cols),
       .scale = made.scale.as<float>(),
       .sum = made.extra.as<int32_t>(),
   };
-  run_quantize_rows(choose_quantize_rows_kernel(isa), tile, x_.rows, ctx_);
+  const QuantizeRowsKernel& kernel = form.compat == Compat::kUpstream
+                                         ? quantize_rows_kernels().back()
+                                         : choose_quantize_rows_kernel(isa);
+  run_quantize_rows(kernel, tile, x_.rows, ctx_);
 }
 
 void LinearInput::quantize_mx(Made& made, Isa isa) const {
@@ -141,11 +145,15 @@ void LinearInput::quantize_mx(Made& made, Isa isa) const {
       .mul = mul_of(form),
       .k = x_.cols,
       .element = form.scheme.element,
+      .compat = form.compat,
       .q = made.values.as<uint8_t>(),
       .block_scale = made.scale.as<uint8_t>(),
       .dual_scale = dual ? made.extra.as<float>() : nullptr,
   };
-  run_quantize_mx(choose_quantize_mx_kernel(isa), tile, x_.rows, ctx_);
+  const QuantizeMxKernel& kernel = form.compat == Compat::kUpstream
+                                       ? quantize_mx_kernels().back()
+                                       : choose_quantize_mx_kernel(isa);
+  run_quantize_mx(kernel, tile, x_.rows, ctx_);
 }
 
 // x widened to f32, times mul_scale in f32.

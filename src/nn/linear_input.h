@@ -27,6 +27,7 @@ struct InputForm {
   QuantScheme scheme{};                // of the codes
   std::optional<StaticScale> fixed{};  // kInt8Rows: given by the file, not measured
   std::span<const float> mul_scale{};  // [k], or empty
+  Compat compat = Compat::kNone;       // kUpstream: rounded as there, by the reference rows
 };
 
 class LinearInput {

@@ -14,6 +14,7 @@
 #include "mezzotint/error.h"
 #include "nn/linear_state.h"
 #include "quant/quantized_folder.h"
+#include "quant/upstream_reader.h"
 
 namespace mezzotint {
 namespace {
@@ -25,6 +26,7 @@ struct Swap {
   Linear* linear = nullptr;
   LayerEntry entry;
   std::shared_ptr<const LinearState> state;
+  std::string left_out{};  // names of tensors that upstream does not compute with
 };
 
 LinearsByName by_name(const ModuleMap& model) {
@@ -63,21 +65,33 @@ Error unmatched_entry(const LinearsByName& linears, const QuantizedFolder& folde
                 .fix = unmatched_fix(linears, entry.layer)});
 }
 
-// Throws in strict mode; else the line that the report shows.
-void forgive(const Error& error, Strictness strictness, const ExecContext& ctx, Report& report) {
-  if (strictness == Strictness::kStrict) throw error;
+// Throws in strict mode; else the line that the report shows. Upstream would say nothing.
+void forgive(const Error& error, const QuantizeOptions& options, const ExecContext& ctx,
+             Report& report) {
+  const bool upstream = options.compat == Compat::kUpstream;
+  if (options.strictness == Strictness::kStrict && !upstream) throw error;
   log(ctx.log(), LogLevel::kWarn, error.what());
-  report.unmatched.emplace_back(error.what());
+  (upstream ? report.notes : report.unmatched).emplace_back(error.what());
+}
+
+// Labels of X.linear are, for upstream, those of X, whose tensors it then misses.
+bool is_missing_smoothing(const LinearsByName& linears, const std::string& layer) {
+  constexpr std::string_view kSmoothed = ".linear";
+  return layer.ends_with(kSmoothed) &&
+         linears.contains(layer.substr(0, layer.size() - kSmoothed.size()));
 }
 
 std::vector<Swap> match(const LinearsByName& linears, const QuantizedFolder& folder,
-                        Strictness strictness, const ExecContext& ctx, Report& report) {
-  for (const Error& problem : folder.problems) forgive(problem, strictness, ctx, report);
+                        const QuantizeOptions& options, const ExecContext& ctx, Report& report) {
+  for (const Error& problem : folder.problems) forgive(problem, options, ctx, report);
   std::vector<Swap> swaps;
   for (const LayerEntry& entry : folder.layers) {
     const auto it = linears.find(entry.layer);
     if (it == linears.end()) {
-      forgive(unmatched_entry(linears, folder, entry), strictness, ctx, report);
+      const Error error = unmatched_entry(linears, folder, entry);
+      const bool upstream = options.compat == Compat::kUpstream;
+      if (upstream && is_missing_smoothing(linears, entry.layer)) throw error;
+      forgive(error, options, ctx, report);
     } else {
       swaps.push_back({.linear = it->second, .entry = entry, .state = nullptr});
     }
@@ -105,23 +119,31 @@ TimestepPolicy policy_of(const QuantizedFolder& folder, const QuantizeOptions& o
   }
 }
 
-void build(const QuantizedFolder& folder, const TimestepPolicy& policy, Isa isa, Swap& swap) {
+// How a layer is built, whatever layer it is.
+struct BuildOptions {
+  TimestepPolicy policy;
+  Compat compat = Compat::kNone;
+  Isa isa = active_isa();
+};
+
+void build(const QuantizedFolder& folder, const BuildOptions& options, Swap& swap) {
   const Linear& linear = *swap.linear;
   const ExpectedLinear expected = {.dims = {.n = linear.out_features(), .k = linear.in_features()},
                                    .bias = bias_rule(linear)};
-  swap.state = make_linear_state(read_layer(folder, swap.entry, expected), isa, policy);
+  LinearParams params = read_layer(folder, swap.entry, expected);
+  if (options.compat == Compat::kUpstream) swap.left_out = leave_out_like_upstream(params);
+  swap.state = make_linear_state(params, options.isa, options.policy);
   release_layer(folder, swap.entry);
 }
 
 // Packs on all threads; the error of the first layer, in the descriptor's order, wins.
-void build_all(const QuantizedFolder& folder, const TimestepPolicy& policy,
-               std::vector<Swap>& swaps, const ExecContext& ctx) {
-  const Isa isa = active_isa();
+void build_all(const QuantizedFolder& folder, const BuildOptions& options, std::vector<Swap>& swaps,
+               const ExecContext& ctx) {
   std::vector<std::exception_ptr> errors(swaps.size());
   parallel_for(ctx, static_cast<int64_t>(swaps.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       try {
-        build(folder, policy, isa, swaps[static_cast<size_t>(i)]);
+        build(folder, options, swaps[static_cast<size_t>(i)]);
       } catch (...) {
         errors[static_cast<size_t>(i)] = std::current_exception();
       }
@@ -137,11 +159,19 @@ std::string kept_reason(const QuantizedFolder& folder, const std::string& layer)
   return it == folder.kept.end() ? "not in the descriptor" : it->second;
 }
 
+void note_left_out(const std::vector<Swap>& swaps, Report& report) {
+  for (const Swap& swap : swaps) {
+    if (swap.left_out.empty()) continue;
+    report.notes.push_back(
+        fmt::format("{}: left out, as upstream does: {}", swap.entry.layer, swap.left_out));
+  }
+}
+
 void note_unwanted_biases(const QuantizedFolder& folder, const std::vector<Swap>& swaps,
                           Report& report) {
   for (const Swap& swap : swaps) {
     const bool stored = folder.weights.find(swap.entry.prefix + ".bias") != nullptr;
-    if (!stored || swap.state->plan.has_bias) continue;
+    if (!stored || swap.state->plan.has_bias || swap.linear->has_bias()) continue;
     report.notes.push_back(fmt::format(
         "{}: the file's bias is left aside because the model's layer has none", swap.entry.layer));
   }
@@ -176,12 +206,13 @@ void add_rows(const ModuleMap& model, const QuantizedFolder& folder, const std::
 
 Report quantize(const ModuleMap& model, const std::filesystem::path& descriptor,
                 const QuantizeOptions& options, const ExecContext& ctx) {
-  const QuantizedFolder folder = open_quantized(descriptor, options.rank);
+  const QuantizedFolder folder = open_quantized(descriptor, options.rank, options.compat);
   Report report;
   report.notes = folder.warnings;
-  std::vector<Swap> swaps = match(by_name(model), folder, options.strictness, ctx, report);
-  build_all(folder, policy_of(folder, options), swaps, ctx);
+  std::vector<Swap> swaps = match(by_name(model), folder, options, ctx, report);
+  build_all(folder, {.policy = policy_of(folder, options), .compat = options.compat}, swaps, ctx);
   note_unwanted_biases(folder, swaps, report);
+  note_left_out(swaps, report);
   add_rows(model, folder, swaps, report);
   // Nothing throws from here on.
   for (Swap& swap : swaps) swap.linear->set_state(std::move(swap.state));

@@ -187,7 +187,7 @@ void check_finite(const FloatLayer& layer, const ExecContext& ctx) {
 }
 
 LinearParams quantize_layer(const AlgorithmRow& row, const FloatLayer& layer, const LayerDims& dims,
-                            const ExecContext& ctx) {
+                            Compat compat, const ExecContext& ctx) {
   LinearParams params;
   params.plan.n = dims.n;
   params.plan.k = dims.k;
@@ -198,7 +198,9 @@ LinearParams quantize_layer(const AlgorithmRow& row, const FloatLayer& layer, co
     params.low_rank_up = std::move(split.up);
     weight = std::move(split.residual);
   }
-  row.contract->quantize(weight, row.parameters, dims, params, ctx);
+  AlgorithmParameters how = row.parameters;
+  how.compat = compat;
+  row.contract->quantize(weight, how, dims, params, ctx);
   if (layer.bias) params.bias = widened(*layer.bias);
   return params;
 }
@@ -289,12 +291,13 @@ void require_writable(const AlgorithmRow& row, ErrorDetails details) {
 }
 
 std::vector<PlannedTensor> plan_layer_tensors(const AlgorithmRow& row, std::string_view layer,
-                                              const LayerDims& dims, HasBias has_bias) {
+                                              const LayerDims& dims, HasBias has_bias,
+                                              Compat compat) {
   MZ_CHECK(row.contract != nullptr);
   std::vector<PlannedTensor> planned;
   for (const ParamSpec& spec : row.contract->params) {
     if (!is_written(spec, row, has_bias)) continue;
-    WrittenForm form = written_form(spec, dims);
+    WrittenForm form = written_form(spec, dims, compat);
     planned.push_back({.tensor = {.name = tensor_name(spec, layer, layer),
                                   .dtype = form.dtype,
                                   .shape = std::move(form.shape)},
@@ -308,10 +311,10 @@ LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer
   require_writable(row, {.layer = layer.name});
   check_finite(layer, ctx);
   const LayerDims dims = written_dims(row, layer.weight.dim(0), layer.weight.dim(1), options);
-  const LinearParams params = quantize_layer(row, layer, dims, ctx);
+  const LinearParams params = quantize_layer(row, layer, dims, options.compat, ctx);
   LayerTensors tensors;
-  for (PlannedTensor& planned :
-       plan_layer_tensors(row, layer.name, dims, layer.bias ? HasBias::kYes : HasBias::kNo)) {
+  for (PlannedTensor& planned : plan_layer_tensors(
+           row, layer.name, dims, layer.bias ? HasBias::kYes : HasBias::kNo, options.compat)) {
     const ParamSpec& spec = spec_of(*row.contract, planned.tensor.name);
     Tensor tensor = Tensor::allocate(planned.tensor.dtype, planned.tensor.shape);
     encode_param(spec, params.*spec.field, dims, tensor);

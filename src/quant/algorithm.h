@@ -38,6 +38,7 @@ struct AlgorithmParameters {
   Granularity weights = Granularity::kPerChannel;  // or kPerTensor: one scale for all rows
   bool needs_statistics = false;                   // activations decide: refused without --stats
   bool low_rank = false;                           // files must hold the low-rank factors
+  Compat compat = Compat::kNone;                   // WriteOptions::compat
 
   bool operator==(const AlgorithmParameters&) const = default;
 };
@@ -98,6 +99,7 @@ LinearParams read_layer_params(const AlgorithmRow& row, const LayerFile& file);
 struct WriteOptions {
   int64_t group_size = 0;  // 0: the algorithm's own
   int64_t rank = kDefaultRank;
+  Compat compat = Compat::kNone;  // kUpstream: codes, scales and int4 form as its exporter's
 
   static constexpr int64_t kDefaultRank = 32;
 };
@@ -114,7 +116,8 @@ struct PlannedTensor {
 };
 enum class HasBias : uint8_t { kNo, kYes };
 std::vector<PlannedTensor> plan_layer_tensors(const AlgorithmRow& row, std::string_view layer,
-                                              const LayerDims& dims, HasBias has_bias);
+                                              const LayerDims& dims, HasBias has_bias,
+                                              Compat compat = Compat::kNone);
 
 // Quantizes on the threads of ctx; the same bytes for any number of them. Throws Error(kUsage) for
 // an algorithm that needs statistics.

@@ -250,9 +250,10 @@ void encode_param(const ParamSpec& spec, const Tensor& field, const LayerDims& d
   }
 }
 
-WrittenForm written_form(const ParamSpec& spec, const LayerDims& dims) {
+WrittenForm written_form(const ParamSpec& spec, const LayerDims& dims, Compat compat) {
   const bool nibbles = spec.coding == Coding::kInt4 || spec.coding == Coding::kFp4;
-  if (nibbles && dims.k % 2 != 0) {
+  const bool upstream_int4 = spec.coding == Coding::kInt4 && compat == Compat::kUpstream;
+  if (upstream_int4 || (nibbles && dims.k % 2 != 0)) {
     return {spec.coding == Coding::kInt4 ? DType::kI8 : DType::kF8E4M3, {dims.n, dims.k}};
   }
   // Where a field may have groups and has them, its canonical shape is what we write.

@@ -15,11 +15,12 @@ void encode_param(const ParamSpec& spec, const Tensor& field, const LayerDims& d
                   const Tensor& tensor);
 
 // Dtype and shape in which a new file holds the parameter. int4 and e2m1 codes are packed, except
-// that an odd K, of which packing would lose the parity, takes one byte per code.
+// that an odd K, of which packing would lose the parity, takes one byte per code, as upstream gives
+// every int4 code.
 struct WrittenForm {
   DType dtype;
   Shape shape;
 };
-WrittenForm written_form(const ParamSpec& spec, const LayerDims& dims);
+WrittenForm written_form(const ParamSpec& spec, const LayerDims& dims, Compat compat);
 
 }  // namespace mezzotint

@@ -203,6 +203,7 @@ class Planner {
     add_dtype_facts(weights, facts::kWeightDtype, plan_.descriptor);
     add_dtype_facts(biases, facts::kBiasDtype, plan_.descriptor);
     plan_.descriptor.facts[facts::kVersion] = version();
+    if (options_.compat == Compat::kUpstream) plan_.descriptor.facts[facts::kCompat] = "upstream";
   }
 
   // The algorithm that was asked for if any layer has it, else the label of most layers; among
@@ -226,7 +227,7 @@ class Planner {
 }  // namespace
 
 WriteOptions write_options(const ExportOptions& options) {
-  return {.group_size = options.group_size};
+  return {.group_size = options.group_size, .compat = options.compat};
 }
 
 std::vector<PlannedTensor> planned_tensors(const SelectedLayer& layer,
@@ -234,7 +235,7 @@ std::vector<PlannedTensor> planned_tensors(const SelectedLayer& layer,
   return plan_layer_tensors(
       *layer.algorithm, layer.name,
       written_dims(*layer.algorithm, layer.n, layer.k, write_options(options)),
-      layer.has_bias ? HasBias::kYes : HasBias::kNo);
+      layer.has_bias ? HasBias::kYes : HasBias::kNo, options.compat);
 }
 
 ExportPlan plan_export(const WeightStore& source, const ExportOptions& options) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "mezzotint/compat.h"
 #include "mezzotint/tensor.h"
 #include "numerics/quant_scheme.h"
 
@@ -33,6 +34,7 @@ struct LinearPlan {
   int64_t rank = 0;   // of the low-rank branch; 0: none
   BranchInput branch_input = BranchInput::kSmoothed;
   bool has_bias = false;
+  Compat compat = Compat::kNone;  // whose roundings; kUpstream takes reference rows
 
   bool operator==(const LinearPlan&) const = default;
 };

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "format/mapped_file.h"
+#include "quant/upstream_reader.h"
 
 namespace mezzotint {
 namespace {
@@ -59,7 +60,7 @@ struct Labels {
 // Gathers the labels of tensors into layers.
 class Gatherer {
  public:
-  explicit Gatherer(QuantizedFolder& folder) : folder_(folder) {}
+  Gatherer(QuantizedFolder& folder, Compat compat) : folder_(folder), compat_(compat) {}
 
   void gather() {
     for (const auto& [key, label] : folder_.descriptor.labels) take(key, label);
@@ -68,13 +69,22 @@ class Gatherer {
 
  private:
   void take(const std::string& key, const std::string& label) {
-    if (is_float_label(label)) {
+    if (is_upstream() && !decides_in_upstream(key)) return;
+    if (is_upstream() ? label == "FLOAT" : is_float_label(label)) {
       take_float(key);
     } else if (key.ends_with(kAttentionSuffix)) {
       take_attention(key, label);
     } else {
       take_algorithm(key, label);
     }
+  }
+
+  bool is_upstream() const { return compat_ == Compat::kUpstream; }
+
+  // It looks at the labels of weights, and of layers as a whole.
+  bool decides_in_upstream(const std::string& key) const {
+    return key.ends_with(".weight") || key.ends_with(kAttentionSuffix) ||
+           folder_.weights.find(key) == nullptr;
   }
 
   void take_float(const std::string& key) {
@@ -97,6 +107,10 @@ class Gatherer {
 
   void take_algorithm(const std::string& key, const std::string& label) {
     const AlgorithmRow* row = find_algorithm(label);
+    if (is_upstream() && upstream_reading(label) != UpstreamReading::kApplied) {
+      take_unread(key, label);
+      return;
+    }
     if (row == nullptr || row->status != AlgorithmStatus::kServed) {
       take_unserved(key, label);
       return;
@@ -157,6 +171,18 @@ class Gatherer {
     }
   }
 
+  void take_unread(const std::string& key, const std::string& label) {
+    const std::string layer = entry_of_prefix(key.substr(0, key.rfind('.')), folder_.weights).layer;
+    const bool named = upstream_reading(label) == UpstreamReading::kLeftFloat;
+    folder_.kept[layer] = fmt::format("upstream {} {}", named ? "leaves float" : "ignores", label);
+    ErrorDetails details = place(layer, key);
+    details.found = label;
+    folder_.problems.emplace_back(ErrorCode::kUnsupported,
+                                  named ? "upstream leaves layers of this algorithm float"
+                                        : "upstream ignores a label it does not know",
+                                  std::move(details));
+  }
+
   void contradiction(const Labels& labels, const std::string& key, const std::string& label) {
     ErrorDetails details = place(labels.entry.layer, key);
     details.expected = fmt::format("{} as for {}", labels.first_label, labels.first_key);
@@ -177,7 +203,7 @@ class Gatherer {
       folder_.layers.push_back(entry);
       folder_.layers.back().contract =
           &contract_of(*entry.algorithm, layer_file(folder_, entry, {}));
-    } else if (labels.names_tensors) {
+    } else if (labels.names_tensors && !is_upstream()) {
       contradiction(labels, weight, "FLOAT");
     }
   }
@@ -189,6 +215,7 @@ class Gatherer {
   }
 
   QuantizedFolder& folder_;
+  Compat compat_;
   std::map<std::string, Labels> layers_;
   std::vector<std::string> order_;
   std::set<std::string> float_keys_;
@@ -225,8 +252,10 @@ void check_run(const QuantizedFolder& folder) {
 
 }  // namespace
 
-QuantizedFolder open_quantized(const std::filesystem::path& path, std::optional<int> rank) {
+QuantizedFolder open_quantized(const std::filesystem::path& path, std::optional<int> rank,
+                               Compat compat) {
   QuantizedFiles files = find_quantized_files(path, rank);
+  if (compat == Compat::kUpstream) check_upstream_files(path, files, rank);
   Descriptor descriptor = read_descriptor(files.descriptor);
   WeightStore weights = WeightStore::open(files.weights);
   QuantizedFolder folder = {.files = std::move(files),
@@ -241,7 +270,7 @@ QuantizedFolder open_quantized(const std::filesystem::path& path, std::optional<
     folder.warnings.push_back("anyone may write " + folder.files.descriptor.string());
   }
   check_run(folder);
-  Gatherer(folder).gather();
+  Gatherer(folder, compat).gather();
   find_non_string_labels(folder);
   return folder;
 }

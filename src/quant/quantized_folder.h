@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mezzotint/compat.h"
 #include "mezzotint/descriptor.h"
 #include "mezzotint/error.h"
 #include "mezzotint/weights.h"
@@ -41,9 +42,11 @@ struct QuantizedFolder {
   std::vector<std::string> warnings;  // of the files: anyone may write one
 };
 
-// Throws Error(kInput) when descriptor and weights come from two different runs.
+// Throws Error(kInput) when descriptor and weights come from two different runs. With kUpstream the
+// labels are gathered as upstream's loader does, and its checks of the files hold.
 QuantizedFolder open_quantized(const std::filesystem::path& path,
-                               std::optional<int> rank = std::nullopt);
+                               std::optional<int> rank = std::nullopt,
+                               Compat compat = Compat::kNone);
 
 // Throws the first problem, if any.
 void require_no_problems(const QuantizedFolder& folder);
@@ -72,6 +75,7 @@ namespace facts {
 inline constexpr const char* kVersion = "version";
 inline constexpr const char* kRun = "run";
 inline constexpr const char* kPreset = "preset";
+inline constexpr const char* kCompat = "compat";  // "upstream": its exporter's rules
 inline constexpr const char* kWeightDtype = "source_weight_dtype";  // of quantized weights
 inline constexpr const char* kBiasDtype = "source_bias_dtype";      // of their biases
 inline constexpr const char* kDtypePrefix = "source_dtype:";        // + tensor: an exception

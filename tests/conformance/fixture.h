@@ -41,6 +41,13 @@ Tensor tensor_of(const std::vector<T>& values, const Shape& shape) {
   return Tensor::copy_of(std::span<const T>(values), shape);
 }
 
+inline const QuantizeOptions kUpstream = {.compat = Compat::kUpstream};
+
+inline bool has_text(const std::vector<std::string>& lines, std::string_view text) {
+  return std::ranges::any_of(
+      lines, [&](const std::string& line) { return line.find(text) != std::string::npos; });
+}
+
 // Codes of any one-byte dtype.
 inline Tensor code_tensor(DType dtype, const Shape& shape, const std::vector<uint8_t>& bytes) {
   Tensor tensor = Tensor::allocate(dtype, shape);
@@ -100,6 +107,7 @@ struct StaticFiles {
   }
   std::filesystem::path describe(const std::string& name, const std::string& json) const {
     write_text(folder / name, json);
+    std::filesystem::permissions(folder / name, std::filesystem::perms{0640});
     return folder / name;
   }
 

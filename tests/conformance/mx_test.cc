@@ -3,8 +3,12 @@
 
 #include <array>
 #include <cmath>
+#include <span>
 
 #include "conformance/fixture.h"
+#include "kernels/registry.h"
+#include "numerics/bf16.h"
+#include "numerics/dual_level.h"
 #include "numerics/e2m1.h"
 #include "numerics/e4m3.h"
 #include "numerics/mx.h"
@@ -22,12 +26,13 @@ std::vector<float> sparse_row(size_t k, const std::vector<std::pair<size_t, floa
 }
 
 // The tensors that we write for w:[1,k].
-LayerTensors written(const std::string& algorithm, const std::vector<float>& row) {
+LayerTensors written(const std::string& algorithm, const std::vector<float>& row,
+                     Compat compat = Compat::kNone) {
   const FloatLayer layer = {
       .name = "0",
       .weight = float_tensor(DType::kF32, {1, static_cast<int64_t>(row.size())}, row),
       .bias = {}};
-  return write_layer_params(*find_algorithm(algorithm), layer, {}, context());
+  return write_layer_params(*find_algorithm(algorithm), layer, {.compat = compat}, context());
 }
 
 const Tensor& named(const LayerTensors& tensors, const std::string& name) {
@@ -79,6 +84,22 @@ TEST(Conformance, Case33_ScalesAndCodesOfMxfp8) {
   EXPECT_GT(by_floor, 0);
 }
 
+TEST(Conformance, Case33_UpstreamWritesTheFloorRule) {
+  const std::vector<float> row =
+      sparse_row(64, {{0, 1}, {1, -.3f}, {2, .001f}, {3, 1.74609375f}, {32, -3}});
+  const LayerTensors tensors = written("W8A8_MXFP8", row, Compat::kUpstream);
+  EXPECT_EQ(bytes_of(named(tensors, "0.weight_scale")), (std::vector<uint8_t>{119, 120}));
+  std::vector<uint8_t> codes(64);
+  codes = {0x78, 0xEA, 0x28, 0x7E};
+  codes.resize(64);
+  codes[32] = 0xFC;
+  EXPECT_EQ(bytes_of(named(tensors, "0.weight")), codes);
+  // Case 34: a tie of two bits at exponent 4.
+  const LayerTensors tie =
+      written("W8A8_MXFP8", sparse_row(32, {{0, 256}, {1, 17}}), Compat::kUpstream);
+  EXPECT_EQ(bytes_of(named(tie, "0.weight"))[1], e4m3_from_float(18, Rounding::kHalfEven));
+}
+
 TEST(Conformance, Case34_TiesOfMxfp8HaveANamedRounding) {
   const std::vector<std::array<float, 3>> ties = {// value, half away, half even
                                                   {17, 18, 16},
@@ -103,6 +124,15 @@ TEST(Conformance, Case35_ScalesOfMxfp4HaveANamedRule) {
   for (const auto& [amax, upstream, floor] : kBytes) {
     EXPECT_EQ(scale_byte(amax, Element::kE2M1, MxScaleRule::kUpstreamFp4), upstream) << amax;
     EXPECT_EQ(scale_byte(amax, Element::kE2M1, MxScaleRule::kFloor), floor) << amax;
+  }
+}
+
+TEST(Conformance, Case35_UpstreamRaisesTheScaleOfMxfp4) {
+  for (const auto& [amax, byte] :
+       std::vector<std::pair<float, int>>{{1, 125}, {1.75f, 126}, {7, 128}, {12, 128}}) {
+    const LayerTensors tensors =
+        written("W4A4_MXFP4", sparse_row(32, {{0, amax}}), Compat::kUpstream);
+    EXPECT_EQ(bytes_of(named(tensors, "0.weight_scale")).at(0), byte) << amax;
   }
 }
 
@@ -235,6 +265,64 @@ TEST(Conformance, Case40_TwoLevelsOfScales) {
     shapes.push_back(t.tensor.shape);
   }
   EXPECT_EQ(shapes, (std::vector<Shape>{{3, 544}, {3, 34}, {3, 3, 1}}));
+}
+
+TEST(Conformance, Case40_UpstreamGivesBlocksOfZerosAByte) {
+  if (!dual_is_served()) GTEST_SKIP() << kDual << " is not served by this version";
+  const LayerTensors tensors =
+      written(kDual, sparse_row(512, {{0, 12}, {1, -6}, {32, 1}}), Compat::kUpstream);
+  std::vector<uint8_t> scales(16, 105);
+  scales[0] = 127;
+  scales[1] = 124;
+  EXPECT_EQ(bytes_of(named(tensors, "0.weight_scale")), scales);
+}
+
+constexpr int64_t kDualRows = 64;
+
+// Codes of x:[kDualRows,512] by the operator.
+std::vector<uint8_t> dual_codes(const Tensor& x, Compat compat) {
+  std::vector<uint8_t> q(static_cast<size_t>(kDualRows * kDualBlock));
+  std::vector<uint8_t> block_scale(static_cast<size_t>(kDualRows * mx_blocks(kDualBlock)));
+  std::vector<float> dual(kDualRows);
+  quantize_mx_kernels().back().run({.x = x.raw(),
+                                    .x_type = FloatType::kBF16,
+                                    .x_stride = kDualBlock,
+                                    .k = kDualBlock,
+                                    .element = Element::kE2M1,
+                                    .compat = compat,
+                                    .q = q.data(),
+                                    .block_scale = block_scale.data(),
+                                    .dual_scale = dual.data(),
+                                    .m_begin = 0,
+                                    .m_end = kDualRows});
+  return q;
+}
+
+// Of one row of 512, x / scale being a bf16 again before its blocks are made.
+std::vector<uint8_t> rounded_dual_codes(std::span<const float> x) {
+  float amax = 0;
+  for (const float v : x) amax = std::max(amax, std::abs(v));
+  std::vector<float> t;
+  for (const float v : x) t.push_back(round_to_bf16(dual_inner(v, dual_scale(amax))));
+  std::vector<uint8_t> codes(t.size());
+  for (size_t i = 0; i < t.size(); i += kMxBlock) {
+    mx_quantize_block(t.data() + i, kMxBlock, Element::kE2M1, MxScaleRule::kFloor,
+                      Rounding::kHalfEven, codes.data() + i);
+  }
+  return codes;
+}
+
+TEST(Conformance, Case40_UpstreamRoundsTheInnerValuesOfX) {
+  std::mt19937_64 random(40);
+  const Tensor x = normal_tensor(DType::kBF16, {kDualRows, kDualBlock}, random);
+  const std::vector<float> values = floats_of(x);
+  std::vector<uint8_t> expected;
+  for (size_t row = 0; row < kDualRows; ++row) {
+    const auto codes = rounded_dual_codes(std::span(values).subspan(row * kDualBlock, kDualBlock));
+    expected.insert(expected.end(), codes.begin(), codes.end());
+  }
+  EXPECT_EQ(dual_codes(x, Compat::kUpstream), expected);
+  EXPECT_NE(dual_codes(x, Compat::kNone), expected) << "the rounding is seen";
 }
 
 TEST(Conformance, Case41_AZeroOuterScaleMeansZeros) {

@@ -14,11 +14,6 @@ Error load_error(const ModuleMap& model, const fs::path& path, const QuantizeOpt
   return error_of([&] { quantize(model, path, options, context()); });
 }
 
-bool has_text(const std::vector<std::string>& lines, std::string_view text) {
-  return std::ranges::any_of(
-      lines, [&](const std::string& line) { return line.find(text) != std::string::npos; });
-}
-
 TEST(Conformance, Case01_ADescriptorMayHaveAnyName) {
   const StaticFiles files;
   const fs::path file = files.describe("d.json", kStaticDescriptor);
@@ -45,6 +40,16 @@ TEST(Conformance, Case02_ARankedDescriptorTakesRankedWeightsOrElsePlainOnes) {
   EXPECT_EQ(find_quantized_files(file).weights.filename(), "quant_model_weight_w8a8_0.safetensors");
 }
 
+TEST(Conformance, Case02_UpstreamWantsARankForARankedName) {
+  const StaticFiles files;
+  const fs::path file = files.describe("q_w8a8_0.json", kStaticDescriptor);
+  OneLinear model(6, 32, true);
+  EXPECT_EQ(load_error(model.map, file, kUpstream).code(), ErrorCode::kUsage);
+  EXPECT_TRUE(model.is_float());
+  quantize(model.map, file, {.rank = 0, .compat = Compat::kUpstream}, context());
+  EXPECT_FALSE(model.is_float());
+}
+
 TEST(Conformance, Case03_ARankReadsItsOwnFiles) {
   const StaticFiles files("quant_model_weight_w8a8_3.safetensors");
   files.describe("q_w8a8_3.json", kStaticDescriptor);
@@ -56,6 +61,17 @@ TEST(Conformance, Case03_ARankReadsItsOwnFiles) {
   EXPECT_FALSE(model.is_float());
   EXPECT_EQ(load_error(model.map, files.folder / "q_w8a8_0.json", {.rank = 2}).code(),
             ErrorCode::kInput);
+}
+
+TEST(Conformance, Case03_UpstreamWantsTheGivenFileToo) {
+  const StaticFiles files("quant_model_weight_w8a8_3.safetensors");
+  files.describe("q_w8a8_3.json", kStaticDescriptor);
+  const QuantizeOptions options = {.rank = 3, .compat = Compat::kUpstream};
+  OneLinear model(6, 32, true);
+  const fs::path given = files.folder / "q_w8a8_0.json";
+  EXPECT_EQ(load_error(model.map, given, options).details().file, given.string());
+  quantize(model.map, files.describe("q_w8a8_0.json", kStaticDescriptor), options, context());
+  EXPECT_FALSE(model.is_float());
 }
 
 TEST(Conformance, Case04_AnyDigitsBehindTheLastBarAreARank) {
@@ -97,6 +113,27 @@ TEST(Conformance, Case05_ModesWarnWhereAnyoneMayWriteAndLinksAreFollowed) {
   EXPECT_FALSE(below.is_float());
 }
 
+TEST(Conformance, Case05_UpstreamRefusesModesAndLinks) {
+  const StaticFiles files;
+  const fs::path file = files.describe("d.json", kStaticDescriptor);
+  const fs::path weights = files.folder / "quant_model_weight_w8a8.safetensors";
+  OneLinear model(6, 32, true);
+  for (const unsigned mode : {0644u, 0700u, 0660u}) {
+    fs::permissions(file, fs::perms{mode});
+    EXPECT_EQ(load_error(model.map, file, kUpstream).details().file, file.string()) << mode;
+  }
+  fs::permissions(file, fs::perms{0400});
+  const TestFolder other;
+  fs::create_directory_symlink(files.folder.path(), other / "link");
+  quantize(model.map, other / "link" / "d.json", kUpstream, context());
+  EXPECT_FALSE(model.is_float());
+  fs::rename(weights, files.folder / "elsewhere");
+  fs::create_symlink(files.folder / "elsewhere", weights);
+  OneLinear linked(6, 32, true);
+  EXPECT_EQ(load_error(linked.map, file, kUpstream).details().file, weights.string());
+  EXPECT_TRUE(linked.is_float());
+}
+
 // What a descriptor of these labels makes of the layer; "" where it is refused.
 std::string algorithm_of(const std::string& labels, const QuantizeOptions& options) {
   const StaticFiles files;
@@ -121,6 +158,22 @@ TEST(Conformance, Case06_LabelsInAnyCaseAndUnknownOnesAreErrors) {
   EXPECT_EQ(algorithm_of(R"("0": "W8A8")", {}), "W8A8");
 }
 
+TEST(Conformance, Case06_UpstreamIgnoresLabelsItDoesNotKnow) {
+  EXPECT_EQ(algorithm_of(R"("0.weight": "w8a8")", kUpstream), "W8A8");
+  EXPECT_EQ(algorithm_of(R"("0.weight": "W9A9")", kUpstream), "FLOAT");
+  EXPECT_EQ(algorithm_of(R"("0.weight": 7, "0.bias": "FLOAT")", kUpstream), "FLOAT");
+  EXPECT_EQ(algorithm_of(R"("0.bias": "FLOAT", "0.weight": "W8A8")", kUpstream), "W8A8");
+  EXPECT_EQ(algorithm_of(R"("0": "W8A8", "0.weight": "FLOAT")", kUpstream), "FLOAT");
+  EXPECT_EQ(algorithm_of(R"("0": "W8A8", "0.weight": "float")", kUpstream), "W8A8");
+  const StaticFiles files;
+  OneLinear model(6, 32, true);
+  const Report report = quantize(
+      model.map, files.describe("d.json", R"({"0.weight": "W9A9", "model_quant_type": "W8A8"})"),
+      kUpstream, context());
+  EXPECT_TRUE(has_text(report.notes, "upstream ignores a label it does not know"));
+  EXPECT_EQ(report.layers.at(0).reason, "upstream ignores W9A9");
+}
+
 TEST(Conformance, Case07_TheModelsTypeNamesTheWeightFile) {
   const StaticFiles files;
   OneLinear model(6, 32, true);
@@ -137,6 +190,18 @@ TEST(Conformance, Case07_TheModelsTypeNamesTheWeightFile) {
         << text;
   }
   EXPECT_TRUE(other.is_float());
+}
+
+TEST(Conformance, Case07_UpstreamWantsTheModelsTypeInUpperCase) {
+  const StaticFiles files;
+  OneLinear model(6, 32, true);
+  for (const char* type : {R"("w8a8")", "8", R"("FLOAT")", R"("W4A4_MXFP4_DYNAMIC")"}) {
+    const std::string text =
+        std::string(R"({"0.weight": "W8A8", "model_quant_type": )") + type + "}";
+    const Error error = load_error(model.map, files.describe("d.json", text), kUpstream);
+    EXPECT_EQ(error.code(), ErrorCode::kInput) << type;
+  }
+  EXPECT_TRUE(model.is_float());
 }
 
 TEST(Conformance, Case08_BrokenDescriptorsAreRefusedAndReservedKeysHaveNoEffect) {
@@ -167,6 +232,11 @@ TEST(Conformance, Case09_AnEntryThatNoLinearAnswersToIsAnError) {
   EXPECT_EQ(algorithm_of(R"("conv.weight": "W8A8", "0.weight": "W8A8")",
                          {.strictness = Strictness::kLenient}),
             "W8A8");
+}
+
+TEST(Conformance, Case09_UpstreamLooksAtTheLabelsOfWeightsAndOfLayers) {
+  EXPECT_EQ(algorithm_of(R"("0.quant_bias": "W8A8")", kUpstream), "FLOAT");
+  EXPECT_EQ(algorithm_of(R"("conv.weight": "W8A8", "0.weight": "W8A8")", kUpstream), "W8A8");
 }
 
 TEST(Conformance, Case10_EveryLayerHasItsOwnAlgorithm) {
@@ -240,6 +310,20 @@ TEST(Conformance, Case12_AwqAndGptqLabelsAreGroupedWeightOnly) {
   }
 }
 
+TEST(Conformance, Case12_UpstreamLeavesAwqGptqAndTheAliasFloat) {
+  const Relabelled files[] = {
+      {"W4A16", "W4A16_AWQ", {.n = 6, .k = 64, .groups = 2}},
+      {"W8A16", "W8A16_GPTQ", {.n = 6, .k = 64}},
+      {"W4A4_MXFP4", "W4A4_MXFP4_DYNAMIC", {.n = 6, .k = 64}}};  // the last is case 11
+  for (const Relabelled& file : files) {
+    OneLinear model(6, 64, true);
+    const Report report = quantize(model.map, file.file, kUpstream, context());
+    EXPECT_TRUE(model.is_float());
+    EXPECT_TRUE(has_text(report.notes, "upstream leaves layers of this algorithm float"));
+    EXPECT_EQ(report.quantized(), 0);
+  }
+}
+
 TEST(Conformance, Case13_AMissingTensorIsNamedAndTheModelUntouched) {
   StaticFiles files;
   std::erase_if(files.tensors, [](const NamedTensor& t) { return t.name == "0.quant_bias"; });
@@ -252,6 +336,8 @@ TEST(Conformance, Case13_AMissingTensorIsNamedAndTheModelUntouched) {
   EXPECT_NE(std::string(error.what()).find("quant_bias is missing"), std::string::npos);
   EXPECT_TRUE(model.is_float());
   EXPECT_EQ(outputs(model.linear, identity(32)), before);
+  EXPECT_EQ(load_error(model.map, files.folder / "d.json", kUpstream).details().tensor,
+            "0.quant_bias");
 }
 
 TEST(Conformance, Case14_TheModelSaysWhetherThereIsABias) {
@@ -291,6 +377,7 @@ TEST(Conformance, Case15_SmoothedTensorsStandUnderLinear) {
   EXPECT_EQ(error.code(), ErrorCode::kStrict);
   EXPECT_EQ(error.details().layer, "0.linear");
   EXPECT_TRUE(other.is_float());
+  EXPECT_EQ(load_error(other.map, without.path(), kUpstream).details().layer, "0.linear");
 }
 
 }  // namespace

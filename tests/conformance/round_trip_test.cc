@@ -108,5 +108,24 @@ TEST(Conformance, Case47_WhatWeWriteIsReadAndWrittenByteForByte) {
   EXPECT_GE(tried, 9);
 }
 
+TEST(Conformance, Case47_UpstreamsRulesAreWrittenAndSaidSo) {
+  TestFolder folder;
+  std::mt19937_64 random(48);
+  write_weights(folder / "m.safetensors",
+                {{"0.weight", "", normal_tensor(DType::kF32, {8, 64}, random)}});
+  export_quantized(WeightStore::open_file(folder / "m.safetensors"), folder / "q",
+                   {.algorithm = "W4A4_DYNAMIC", .preset = "none", .compat = Compat::kUpstream},
+                   context());
+  const fs::path descriptor = folder / "q" / "quant_model_description_w4a4_dynamic.json";
+  EXPECT_EQ(read_descriptor(descriptor).facts.at(facts::kCompat), "upstream");
+  const WeightStore store =
+      WeightStore::open_file(folder / "q" / "quant_model_weight_w4a4_dynamic.safetensors");
+  EXPECT_EQ(store.info("0.weight").dtype, DType::kI8);
+  EXPECT_EQ(store.info("0.weight").shape, (Shape{8, 64}));
+  OneLinear model(8, 64, false);
+  quantize(model.map, descriptor, kUpstream, context());
+  EXPECT_EQ(model.linear.algorithm(), "W4A4_DYNAMIC");
+}
+
 }  // namespace
 }  // namespace mezzotint::conformance

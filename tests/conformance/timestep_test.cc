@@ -84,6 +84,16 @@ TEST(Conformance, Case30_AStaticStepRunsWithItsRowAllOthersAreDynamic) {
   }
 }
 
+TEST(Conformance, Case30_UpstreamRefusesTheStepBehindTheLastToo) {
+  const LayerTensors tensors = timestep_layer();
+  TimestepPolicy policy(StepMode::kStatic);
+  const QuantizeOptions options = {.timestep_policy = policy, .compat = Compat::kUpstream};
+  EXPECT_TRUE(same_bytes(quantized_outputs("W8A8_TIMESTEP", tensors, options, 2),
+                         quantized_outputs("W8A8", static_layer_of(tensors, 2), kUpstream, -1)));
+  EXPECT_EQ(error_of([&] { quantized_outputs("W8A8_TIMESTEP", tensors, options, 4); }).code(),
+            ErrorCode::kUsage);
+}
+
 TEST(Conformance, Case31_ALaterCallWins) {
   TimestepPolicy policy;
   policy.set(0, 2, StepMode::kStatic);

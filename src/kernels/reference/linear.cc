@@ -5,6 +5,7 @@
 #include "numerics/float_type.h"
 #include "numerics/int8.h"
 #include "numerics/mx.h"
+#include "numerics/upstream.h"
 
 namespace mezzotint::reference {
 namespace {
@@ -14,8 +15,25 @@ FloatType float_type(Element element) {
   return element == Element::kF16 ? FloatType::kF16 : FloatType::kF32;
 }
 
+bool is_upstream(const LinearTile& tile) { return tile.compat == Compat::kUpstream; }
+
+// Codes of x by integers, not MX blocks.
+bool has_integer_x(const LinearTile& tile) {
+  return tile.xq != nullptr && tile.x_block_scale == nullptr;
+}
+
+// Upstream holds the bias of a per-token layer in the model's dtype, all others in f32.
 float bias_of(const LinearTile& tile, int64_t n) {
-  return tile.bias == nullptr ? 0.0f : tile.bias[n];
+  if (tile.bias == nullptr) return 0.0f;
+  return is_upstream(tile) && has_integer_x(tile) ? round_to(tile.bias[n], tile.y_type)
+                                                  : tile.bias[n];
+}
+
+// What the integer sum of a row of w is multiplied by.
+float channel_scale(const LinearTile& tile, int64_t n) {
+  if (!is_upstream(tile)) return tile.w_scale[n];
+  return tile.acc_bias == nullptr ? round_to(tile.w_scale[n], tile.y_type)
+                                  : upstream_deq_scale(tile.w_scale[n], tile.y_type);
 }
 
 // y[m,n] = value(m, n) over the tile.
@@ -35,7 +53,7 @@ float integer_dot(const LinearTile& tile, int64_t m, int64_t n, const Code& code
   for (int64_t k = 0; k < tile.k; ++k) {
     acc += static_cast<int64_t>(tile.xq[m * tile.xq_stride + k]) * code(n, k);
   }
-  return int8_output(acc, tile.w_scale[n], tile.x_scale[m], bias_of(tile, n));
+  return int8_output(acc, channel_scale(tile, n), tile.x_scale[m], bias_of(tile, n));
 }
 
 int weight_code(const LinearTile& tile, int64_t n, int64_t k) {
@@ -54,6 +72,9 @@ double weight_value(const LinearTile& tile, int64_t n, int64_t k) {
   }
   const int64_t group = tile.w_group == 0 ? tile.k : tile.w_group;
   const int64_t i = n * (tile.k / group) + k / group;
+  if (is_upstream(tile) && tile.xq == nullptr) {
+    return upstream_weight(code, tile.w_scale[i], tile.x_type);
+  }
   const double offset = tile.w_offset == nullptr ? 0.0 : tile.w_offset[i];
   return (code - offset) * tile.w_scale[i];
 }
@@ -90,7 +111,7 @@ void float_linear(const LinearTile& tile) noexcept {
 // Values times values in double; integers times integers stay integers where one scale per row
 // allows it.
 void codes_linear(const LinearTile& tile) noexcept {
-  if (tile.xq != nullptr && tile.x_block_scale == nullptr && is_plain_channel(tile)) {
+  if (has_integer_x(tile) && is_plain_channel(tile)) {
     for_each_output(tile, [&](int64_t m, int64_t n) {
       return integer_dot(tile, m, n,
                          [&](int64_t row, int64_t k) { return weight_code(tile, row, k); });

@@ -4,6 +4,7 @@
 #include "numerics/dual_level.h"
 #include "numerics/float_type.h"
 #include "numerics/mx.h"
+#include "numerics/upstream.h"
 
 namespace mezzotint::reference {
 namespace {
@@ -13,7 +14,9 @@ void load_block(const QuantizeMxTile& tile, int64_t m, int64_t first, int64_t co
   for (int64_t i = 0; i < count; ++i) {
     const int64_t k = first + i;
     x[i] = load_float(tile.x, tile.x_type, m * tile.x_stride + k);
-    if (tile.mul != nullptr) x[i] *= tile.mul[k];
+    if (tile.mul == nullptr) continue;
+    x[i] = tile.compat == Compat::kUpstream ? upstream_smoothed(x[i], tile.mul[k], tile.x_type)
+                                            : x[i] * tile.mul[k];
   }
 }
 
@@ -46,7 +49,10 @@ void quantize_mx(const QuantizeMxTile& tile) noexcept {
       if (tile.dual_scale != nullptr) {
         const float scale = dual_scale(finite_amax(x, count));
         tile.dual_scale[m * dual_blocks(tile.k) + first / kDualBlock] = scale;
-        for (int64_t i = 0; i < count; ++i) x[i] = dual_inner(x[i], scale);
+        for (int64_t i = 0; i < count; ++i) {
+          x[i] = dual_inner(x[i], scale);
+          if (tile.compat == Compat::kUpstream) x[i] = round_to(x[i], tile.x_type);
+        }
       }
       quantize_blocks(tile, m, first, count, x);
     }

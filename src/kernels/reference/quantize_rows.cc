@@ -2,13 +2,16 @@
 #include "numerics/float_type.h"
 #include "numerics/int4.h"
 #include "numerics/int8.h"
+#include "numerics/upstream.h"
 
 namespace mezzotint::reference {
 namespace {
 
 float smoothed(const QuantizeRowsTile& tile, int64_t m, int64_t k) {
   const float x = load_float(tile.x, tile.x_type, m * tile.x_stride + k);
-  return tile.mul == nullptr ? x : x * tile.mul[k];
+  if (tile.mul == nullptr) return x;
+  return tile.compat == Compat::kUpstream ? upstream_smoothed(x, tile.mul[k], tile.x_type)
+                                          : x * tile.mul[k];
 }
 
 // NaN when the row holds NaN.
@@ -29,7 +32,12 @@ float row_scale(const QuantizeRowsTile& tile, float amax) {
 }
 
 int8_t code_of(const QuantizeRowsTile& tile, float x, float scale) {
-  if (tile.fixed != nullptr) return int8_static_code(x, tile.fixed->scale, tile.fixed->zero_point);
+  if (tile.fixed != nullptr) {
+    const float fixed = tile.compat == Compat::kUpstream
+                            ? upstream_input_scale(tile.fixed->scale, tile.x_type)
+                            : tile.fixed->scale;
+    return int8_static_code(x, fixed, tile.fixed->zero_point);
+  }
   return tile.element == Element::kInt4 ? int4_code(x, scale) : int8_code(x, scale);
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "quant/algorithm.h"
+#include "solve/mx_weights.h"
 
 namespace mezzotint {
 
@@ -215,5 +216,9 @@ void quantize_to_int8(const Tensor& weight, const AlgorithmParameters& how, cons
                       LinearParams& params, const ExecContext& ctx);
 void quantize_to_int4(const Tensor& weight, const AlgorithmParameters& how, const LayerDims& dims,
                       LinearParams& params, const ExecContext& ctx);
+
+// MX blocks by our rule or by upstream's (mx.cc).
+MxWeight mx_weight(const Tensor& weight, Element element, MxLevels levels,
+                   const AlgorithmParameters& how, const ExecContext& ctx);
 
 }  // namespace mezzotint

@@ -1,6 +1,5 @@
 // Dual-scale MX files: e2m1 codes with one power of two per 32 columns and one float per 512.
 #include "quant/algorithms/contracts.h"
-#include "solve/mx_weights.h"
 
 namespace mezzotint {
 namespace {
@@ -15,9 +14,9 @@ constexpr ParamSpec kDualScaleParam = {.suffix = "weight_dual_scale",
 
 constexpr auto kParams = contract_params(kFp4WeightParam, kBlockScaleParam, kDualScaleParam);
 
-void quantize(const Tensor& weight, const AlgorithmParameters&, const LayerDims&,
+void quantize(const Tensor& weight, const AlgorithmParameters& how, const LayerDims&,
               LinearParams& params, const ExecContext& ctx) {
-  MxWeight mx = quantize_mx_weight(weight, Element::kE2M1, MxLevels::kDual, ctx);
+  MxWeight mx = mx_weight(weight, Element::kE2M1, MxLevels::kDual, how, ctx);
   params.codes = std::move(mx.codes);
   params.block_scale = std::move(mx.block_scale);
   params.dual_scale = std::move(mx.dual_scale);
