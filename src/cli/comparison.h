@@ -23,6 +23,7 @@ struct ComparisonSetup {
   std::vector<FormSource> forms;
   ImageRequest request;
   std::string activity = "generating";  // what the progress shows
+  Compat compat = Compat::kNone;        // of the forms
 };
 
 // Loads one form at a time. Progress goes through the session.

@@ -11,6 +11,8 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "mezzotint/compat.h"
+
 namespace mezzotint::cli {
 
 template <typename T>
@@ -55,6 +57,13 @@ CLI::Validator choice_of(std::vector<std::pair<std::string, Enum>> choices) {
     return fmt::format("expected one of {}, got {}", names, text);
   };
   return CLI::Validator(replace, "");
+}
+
+// --compat, the same for every verb.
+inline void add_compat(CLI::App& app, Compat& compat, const std::string& what) {
+  app.add_option("--compat", compat, "upstream: " + what + "; none is the default")
+      ->type_name("MODE")
+      ->transform(choice_of<Compat>({{"none", Compat::kNone}, {"upstream", Compat::kUpstream}}));
 }
 
 }  // namespace mezzotint::cli

@@ -69,11 +69,11 @@ struct FluxTransformer {
 };
 
 // Reads config.json and weights of a float model folder, or of a quantized folder or descriptor
-// (`rank` as in find_quantized_files). Throws when a linear is left without weights.
+// (`options` are quantize()'s). Throws when a linear is left without weights.
 // `report`, when given, receives what quantize() said.
 std::unique_ptr<FluxTransformer> load_flux(const std::filesystem::path& path,
                                            const ExecContext& ctx,
-                                           std::optional<int> rank = std::nullopt,
+                                           const QuantizeOptions& options = {},
                                            Report* report = nullptr);
 
 // Whether load_flux() would read `path` as quantized: a descriptor, or a folder that holds one.

@@ -140,7 +140,7 @@ TEST(FluxLoad, QuantizesAndLoadsAFolder) {
   const ExecContext ctx({.threads = 1});
   export_quantized(WeightStore::open(source), out, {.algorithm = "w8a8_dynamic"}, ctx);
   Report report;
-  const auto quantized = load_flux(out, ctx, std::nullopt, &report);
+  const auto quantized = load_flux(out, ctx, {}, &report);
   const auto floating = load_flux(source, ctx);
   EXPECT_GT(report.quantized(), 0);
   const FluxRope rope = flux_rope(kTiny, 3, 2, 2);

@@ -54,16 +54,16 @@ bool is_quantized_path(const fs::path& path) {
 }
 
 std::unique_ptr<FluxTransformer> load_flux(const fs::path& path, const ExecContext& ctx,
-                                           std::optional<int> rank, Report* report) {
+                                           const QuantizeOptions& options, Report* report) {
   if (!is_quantized_path(path)) {
     const WeightStore store = WeightStore::open(path);
     return FluxTransformer::load(store, read_flux_config(store.folder()));
   }
-  const QuantizedFiles files = find_quantized_files(path, rank);
+  const QuantizedFiles files = find_quantized_files(path, options.rank);
   const WeightStore store = WeightStore::open(files.weights);
   std::unique_ptr<FluxTransformer> model = FluxTransformer::load(
       store, read_flux_config(files.descriptor.parent_path()), Missing::kLeaveEmpty);
-  const Report said = quantize(model->modules(), files.descriptor, {.rank = rank}, ctx);
+  const Report said = quantize(model->modules(), files.descriptor, options, ctx);
   refuse_empty_linears(model->modules(), files.descriptor);
   if (report) *report = said;
   return model;

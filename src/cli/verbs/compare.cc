@@ -35,6 +35,7 @@ struct Options {
   std::optional<double> min_ssim;
   bool markdown = false;
   bool force = false;
+  Compat compat = Compat::kNone;
 };
 
 // The algorithm, or the folder's name where two folders share one.
@@ -84,7 +85,8 @@ int run(Session& session, const Options& options) {
   const ComparisonSetup setup = {.title = "Float against quantized",
                                  .model = options.model,
                                  .forms = form_sources(options.quants),
-                                 .request = image_request(options, pipeline)};
+                                 .request = image_request(options, pipeline),
+                                 .compat = options.compat};
   const ComparisonReport report = run_comparison(setup, pipeline, session);
   write_file_atomically(options.out, report_html(report));
   for (const std::string& note : report.notes) session.note("note   " + note);
@@ -128,6 +130,7 @@ RunVerb define_compare(CLI::App& app) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->required();
   add_sampling(app, *options);
+  add_compat(app, options->compat, "its roundings and omissions, slowly");
   app.add_option("--min-psnr", options->min_psnr, "exit 6 when a form has less, in dB")
       ->type_name("DB");
   app.add_option("--min-ssim", options->min_ssim, "exit 6 when a form has less")->type_name("S");

@@ -37,6 +37,7 @@ struct Options {
   std::vector<int64_t> grid;  // rows, columns
   uint64_t seed = 0;
   bool force = false;
+  Compat compat = Compat::kNone;
 };
 
 // What the model folder says, where it says anything.
@@ -222,7 +223,7 @@ int run(Session& session, const Options& options) {
     throw Error(ErrorCode::kInput, "no such file or folder", {.file = source});
   const Surroundings found = read_surroundings(options);
   require_decoder(options, found);
-  const auto model = load_flux(source, ctx);
+  const auto model = load_flux(source, ctx, {.compat = options.compat});
   SampleRequest request = make_request(options, found, *model);
   Progress progress = session.progress("generating");
   std::vector<double> seconds;
@@ -249,6 +250,7 @@ RunVerb define_generate(CLI::App& app) {
   app.add_option("MODEL", options->model, "model folder, such as demo")->required();
   app.add_option("--quant", options->quant, "quantized folder or descriptor to run instead")
       ->type_name("DESCRIPTOR");
+  add_compat(app, options->compat, "its roundings and omissions, slowly");
   app.add_option("--prompt-id", options->prompt_id,
                  "row of the model's prompts, or of --embeddings")
       ->type_name("N")

@@ -249,6 +249,7 @@ RunVerb define_quantize(CLI::App& app) {
   app.add_option("--rank", options->rank, "write the _R suffix of a rank")
       ->type_name("R")
       ->check(not_negative());
+  add_compat(app, options->exported.compat, "its exporter's scales and codes, int4 unpacked");
   app.add_option("--max-shard-size", options->max_shard_size, "split the weights, such as 5GB")
       ->type_name("SIZE");
   app.add_flag("--dry-run", options->exported.dry_run, "say what would be done, write nothing");

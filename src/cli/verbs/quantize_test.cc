@@ -49,6 +49,16 @@ TEST_F(QuantizeVerb, RulesAndExclusionsAreShownAsReasons) {
   EXPECT_TRUE(contains(result.out, "blocks.0.ff    [128,64]  W8A16"));
 }
 
+TEST_F(QuantizeVerb, CompatWritesByUpstreamsRules) {
+  const CliResult result = quantize({"--algo", "w4a16", "--compat", "upstream"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const std::string text = file_text(path("out/quant_model_description_w4a16.json"));
+  EXPECT_TRUE(contains(text, "\"compat\": \"upstream\"")) << text;
+  const CliResult wrong = quantize({"--algo", "w4a16", "--compat", "theirs"});
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_TRUE(contains(wrong.err, "expected one of none, upstream, got theirs")) << wrong.err;
+}
+
 TEST_F(QuantizeVerb, DryRunWritesNothing) {
   const CliResult result = quantize({"--algo", "w8a16", "--dry-run"});
   EXPECT_EQ(result.code, 0) << result.err;
