@@ -16,7 +16,13 @@ inline double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-enum class Arithmetic { kInt8Dot, kFloat };
+enum class Arithmetic { kInt8Dot, kBf16Dot, kFloat };
+
+// The level at which a loop of the instruction exists; floats have one at two widths.
+inline Isa isa_of(Arithmetic arithmetic) {
+  if (arithmetic == Arithmetic::kInt8Dot) return Isa::kAvx512Vnni;
+  return arithmetic == Arithmetic::kBf16Dot ? Isa::kAvx512Bf16 : Isa::kAvx2;
+}
 
 // 16 independent accumulators hide the latency of 5 cycles on two pipes.
 #define MZ_PEAK_LOOP(instruction)                                                             \
@@ -36,18 +42,22 @@ inline double measure_peak(Arithmetic arithmetic) {
   constexpr int64_t kTurns = 20000;  // about 0.1 ms: shorter than a time slice
   int64_t turns = kTurns;
   const bool wide = detected_isa() >= Isa::kAvx512;
-  const bool vnni = detected_isa() >= Isa::kAvx512Vnni;
-  if (detected_isa() < Isa::kAvx2 || (arithmetic == Arithmetic::kInt8Dot && !vnni)) return 0;
+  if (detected_isa() < isa_of(arithmetic)) return 0;
   const double start = seconds_now();
   if (arithmetic == Arithmetic::kInt8Dot) {
     MZ_PEAK_LOOP("vpdpbusd %%zmm31, %%zmm30, %%zmm");
+  } else if (arithmetic == Arithmetic::kBf16Dot) {
+    MZ_PEAK_LOOP("vdpbf16ps %%zmm31, %%zmm30, %%zmm");
   } else if (wide) {
     MZ_PEAK_LOOP("vfmadd231ps %%zmm31, %%zmm30, %%zmm");
   } else {
     MZ_PEAK_LOOP("vfmadd231ps %%ymm15, %%ymm15, %%ymm");
   }
   const double seconds = seconds_now() - start;
-  const double lanes = arithmetic == Arithmetic::kInt8Dot ? 64 : (wide ? 16 : 8);
+  const double float_lanes = wide ? 16 : 8;
+  const double lanes = arithmetic == Arithmetic::kInt8Dot   ? 64
+                       : arithmetic == Arithmetic::kBf16Dot ? 32
+                                                            : float_lanes;
   return 2.0 * lanes * 16 * kTurns / seconds;
 }
 
