@@ -38,8 +38,9 @@ class MZ_API Linear {
   int64_t out_features() const noexcept { return out_features_; }
   bool has_bias() const noexcept;
   std::string_view algorithm() const noexcept;  // "FLOAT", "W8A8_DYNAMIC", ...
-  std::string_view kernel(int64_t m) const;     // name of the kernel row that serves this m
-  int64_t resident_bytes() const noexcept;      // packed weight + scales + bias
+  // Name of the kernel row that serves m rows of x, of this float type.
+  std::string_view kernel(int64_t m, DType x = DType::kF32) const;
+  int64_t resident_bytes() const noexcept;  // packed weight + scales + bias
   const std::shared_ptr<const LinearState>& state() const noexcept { return state_; }
   void set_state(std::shared_ptr<const LinearState> state);  // throws when n or k differ
 

@@ -14,15 +14,15 @@ constexpr int64_t kInt8TileN = 256;  // 8 panels
 // The four products of vpdpbusd, u8 * s8, sum up in 32 bits: 255 * 128 * k < 2^31.
 constexpr int64_t kInt8VnniMaxK = 65793;
 
-constexpr const char* declines_int8_vnni(int64_t, int64_t, int64_t k) noexcept {
-  return k <= kInt8VnniMaxK ? nullptr : "k > 65793 may overflow 32 bits";
+constexpr const char* declines_int8_vnni(const LinearQuery& query) noexcept {
+  return query.k <= kInt8VnniMaxK ? nullptr : "k > 65793 may overflow 32 bits";
 }
 
 // Signed products: 127 * 128 * k < 2^31.
 constexpr int64_t kInt8RowsMaxK = 132104;
 
-constexpr const char* declines_int8_rows(int64_t, int64_t, int64_t k) noexcept {
-  return k <= kInt8RowsMaxK ? nullptr : "k > 132104 may overflow 32 bits";
+constexpr const char* declines_int8_rows(const LinearQuery& query) noexcept {
+  return query.k <= kInt8RowsMaxK ? nullptr : "k > 132104 may overflow 32 bits";
 }
 
 namespace avx2 {

@@ -15,8 +15,8 @@ constexpr int64_t dot_scratch_bytes(int64_t k) {
   return kDotMaxRows * ((k + 15) / 16 * 16) * kFloatBytes;
 }
 
-constexpr const char* declines_dot(int64_t m, int64_t, int64_t) noexcept {
-  return m <= kDotMaxRows ? nullptr : "more than 4 rows: sgemm reads the weights fewer times";
+constexpr const char* declines_dot(const LinearQuery& query) noexcept {
+  return query.m <= kDotMaxRows ? nullptr : "more than 4 rows: sgemm reads the weights fewer times";
 }
 
 namespace avx2 {

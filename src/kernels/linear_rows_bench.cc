@@ -101,7 +101,7 @@ void bench_linear(benchmark::State& state, const LinearKernel& row, Element elem
 
 void add(const LinearKernel& row, Element element, const char* element_name) {
   for (const Size& size : kSizes) {
-    if (row.declines != nullptr && row.declines(size.m, size.n, size.k) != nullptr) continue;
+    if (row.declines != nullptr && row.declines({size.m, size.n, size.k}) != nullptr) continue;
     const std::string name = std::string(row.name) + "/" + element_name + "/" +
                              std::to_string(size.m) + "x" + std::to_string(size.n) + "x" +
                              std::to_string(size.k);

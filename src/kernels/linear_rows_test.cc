@@ -392,7 +392,7 @@ class LinearRows : public testing::TestWithParam<const LinearKernel*> {
 
 TEST_P(LinearRows, AgreesWithTheReferenceOnEveryTail) {
   for (const Size& size : kSizes) {
-    if (row().declines != nullptr && row().declines(size.m, size.n, size.k) != nullptr) continue;
+    if (row().declines != nullptr && row().declines({size.m, size.n, size.k}) != nullptr) continue;
     for (Element element : elements_of(row())) {
       for (FloatType type : {FloatType::kF32, FloatType::kBF16, FloatType::kF16}) {
         for (Scales scales : scales_of(row())) {
@@ -415,7 +415,7 @@ TEST_P(LinearRows, AgreesWithTheReferenceOnEveryTail) {
 
 // The row's own largest m, up to 131.
 int64_t accepted_rows(const LinearKernel& row) {
-  return row.declines == nullptr || row.declines(131, 300, 100) == nullptr ? 131 : 4;
+  return row.declines == nullptr || row.declines({131, 300, 100}) == nullptr ? 131 : 4;
 }
 
 TEST_P(LinearRows, GivesTheSameBitsForAnyNumberOfThreads) {
@@ -454,7 +454,7 @@ TEST_P(LinearRows, ExtremeCodesAtTheLongestKDoNotOverflow) {
     return;
   }
   constexpr int64_t kLongest = 132104;  // docs/numerics.md
-  const bool all = row().declines == nullptr || row().declines(2, 2, kLongest) == nullptr;
+  const bool all = row().declines == nullptr || row().declines({2, 2, kLongest}) == nullptr;
   const Size size{2, 2, all ? kLongest : 65793};
   for (int8_t code : {int8_t{127}, int8_t{-128}}) {
     Problem p = make_problem(row(), size, FloatType::kF32, Element::kInt8, false);

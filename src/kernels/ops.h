@@ -90,6 +90,13 @@ struct WeightView {
   const float* dual_scale = nullptr;     // dual level: [n, dual_blocks(k)]
 };
 
+// What a row is asked to serve.
+struct LinearQuery {
+  int64_t m = 0, n = 0, k = 0;
+  FloatType x_type = FloatType::kF32;  // of x as the caller gave it; kFloat rows alone read it
+  QuantScheme weight{};
+};
+
 struct LinearTile {
   const void* x = nullptr;  // kFloat
   FloatType x_type = FloatType::kF32;

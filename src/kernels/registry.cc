@@ -42,26 +42,28 @@ bool is_channel_form(const QuantScheme& weight) {
 }
 
 // Why a row does not serve a call; empty when it does.
-std::string refusal(const LinearKernel& row, const QuantScheme& weight, int64_t m, int64_t n,
-                    int64_t k, Isa isa) {
+std::string refusal(const LinearKernel& row, const LinearQuery& query, Isa isa) {
   if (row.isa > isa) {
     return "needs " + std::string(isa_name(row.isa)) + ", this run has " +
            std::string(isa_name(isa));
   }
-  if (row.weights == WeightForm::kChannel && !is_channel_form(weight)) {
+  if (row.weights == WeightForm::kChannel && !is_channel_form(query.weight)) {
     return "takes one scale per output channel, no groups and no offsets";
   }
-  if (row.weights == WeightForm::kGrouped && is_channel_form(weight)) {
+  if (row.weights == WeightForm::kGrouped && is_channel_form(query.weight)) {
     return "takes groups and offsets only";
   }
-  const char* reason = row.declines == nullptr ? nullptr : row.declines(m, n, k);
+  const char* reason = row.declines == nullptr ? nullptr : row.declines(query);
   return reason == nullptr ? std::string() : reason;
 }
 
 bool serves(const LinearKernel& row, const QuantScheme& weight, int64_t n, int64_t k, Isa isa) {
-  // Rows decline by k and by ranges of m: the ends of these ranges stand for every m.
-  for (int64_t m : {int64_t{1}, int64_t{2}, int64_t{4}, int64_t{16}, int64_t{1} << 20}) {
-    if (!refusal(row, weight, m, n, k, isa).empty()) return false;
+  // Rows decline by k, by ranges of m and by the type of x: the ends of these ranges stand for
+  // every m.
+  for (FloatType x_type : {FloatType::kF32, FloatType::kBF16, FloatType::kF16}) {
+    for (int64_t m : {int64_t{1}, int64_t{2}, int64_t{4}, int64_t{16}, int64_t{1} << 20}) {
+      if (!refusal(row, {m, n, k, x_type, weight}, isa).empty()) return false;
+    }
   }
   return true;
 }
@@ -102,21 +104,20 @@ const LayoutRow& choose_layout(const QuantScheme& weight, ActivationForm activat
                         ", granularity " + std::to_string(static_cast<int>(weight.granularity))});
 }
 
-const LinearKernel& choose_linear_kernel(LayoutId layout, const QuantScheme& weight,
-                                         ActivationForm activation, int64_t m, int64_t n, int64_t k,
-                                         Isa isa) {
+const LinearKernel& choose_linear_kernel(LayoutId layout, ActivationForm activation,
+                                         const LinearQuery& query, Isa isa) {
   std::string reasons;
   for (const LinearKernel& row : kLinearKernels) {
     if (row.layout != layout || row.activation != activation) continue;
-    const std::string reason = refusal(row, weight, m, n, k, isa);
+    const std::string reason = refusal(row, query, isa);
     if (reason.empty()) return row;
     reasons += (reasons.empty() ? "" : "; ") + std::string(row.name) + ": " + reason;
   }
-  throw Error(
-      ErrorCode::kUnsupported, "no kernel row serves this linear",
-      {.expected = "a row of layout " + std::string(layout_row(layout).name),
-       .found = "m " + std::to_string(m) + ", n " + std::to_string(n) + ", k " + std::to_string(k) +
-                " (" + (reasons.empty() ? "no row for this form of x" : reasons) + ")"});
+  throw Error(ErrorCode::kUnsupported, "no kernel row serves this linear",
+              {.expected = "a row of layout " + std::string(layout_row(layout).name),
+               .found = "m " + std::to_string(query.m) + ", n " + std::to_string(query.n) + ", k " +
+                        std::to_string(query.k) + " (" +
+                        (reasons.empty() ? "no row for this form of x" : reasons) + ")"});
 }
 
 const LinearKernel& reference_linear_kernel(LayoutId layout, ActivationForm activation) {

@@ -86,7 +86,7 @@ struct LinearKernel {
   int64_t m_tile, n_tile;               // how a call is split
   int64_t (*scratch_bytes)(int64_t k);  // per tile; may be null
   // The reason, or null: accepts. May be null itself: accepts everything.
-  const char* (*declines)(int64_t m, int64_t n, int64_t k) noexcept;
+  const char* (*declines)(const LinearQuery& query) noexcept;
   LinearFn run;
 };
 
@@ -108,13 +108,13 @@ std::span<const LinearKernel> linear_kernels();
 std::span<const QuantizeRowsKernel> quantize_rows_kernels();
 std::span<const QuantizeMxKernel> quantize_mx_kernels();
 
-// The first layout (best first) that holds the weight and has a row for every m at this ISA.
+// The first layout (best first) that holds the weight and has a row for every m and type of x at
+// this ISA.
 const LayoutRow& choose_layout(const QuantScheme& weight, ActivationForm activation, int64_t n,
                                int64_t k, Isa isa);
-// The first row of a layout that accepts the shape; throws Error(kUnsupported) with every reason.
-const LinearKernel& choose_linear_kernel(LayoutId layout, const QuantScheme& weight,
-                                         ActivationForm activation, int64_t m, int64_t n, int64_t k,
-                                         Isa isa);
+// The first row of a layout that accepts the query; throws Error(kUnsupported) with every reason.
+const LinearKernel& choose_linear_kernel(LayoutId layout, ActivationForm activation,
+                                         const LinearQuery& query, Isa isa);
 // The rows that know upstream's roundings (LinearTile::compat). The quantizers' stand last.
 const LinearKernel& reference_linear_kernel(LayoutId layout, ActivationForm activation);
 const QuantizeRowsKernel& choose_quantize_rows_kernel(Isa isa);

@@ -47,18 +47,18 @@ TEST(Registry, Int8LinearsRunOnVnniWhereThereIsVnni) {
         choose_layout(kInt8Weight, ActivationForm::kInt8Rows, 3072, 3072, isa);
     EXPECT_EQ(layout.id, expected) << isa_name(isa);
     for (int64_t m : {1, 4, 4096}) {
-      const auto& row = choose_linear_kernel(layout.id, kInt8Weight, ActivationForm::kInt8Rows, m,
-                                             3072, 3072, isa);
+      const auto& row = choose_linear_kernel(layout.id, ActivationForm::kInt8Rows,
+                                             {m, 3072, 3072, FloatType::kF32, kInt8Weight}, isa);
       EXPECT_FALSE(is_reference(row)) << row.name;
     }
   }
 }
 
 TEST(Registry, FormOfXDecidesTheRowOfALayout) {
-  const auto& codes = choose_linear_kernel(LayoutId::kInt8Rows, kInt8Weight,
-                                           ActivationForm::kInt8Rows, 8, 8, 8, Isa::kAvx2);
-  const auto& floats = choose_linear_kernel(LayoutId::kInt8Rows, kInt8Weight,
-                                            ActivationForm::kFloat, 8, 8, 8, Isa::kAvx2);
+  const auto& codes = choose_linear_kernel(LayoutId::kInt8Rows, ActivationForm::kInt8Rows,
+                                           {8, 8, 8, FloatType::kF32, kInt8Weight}, Isa::kAvx2);
+  const auto& floats = choose_linear_kernel(LayoutId::kInt8Rows, ActivationForm::kFloat,
+                                            {8, 8, 8, FloatType::kF32, kInt8Weight}, Isa::kAvx2);
   EXPECT_EQ(codes.name, "int8_rows/avx2");
   EXPECT_EQ(floats.name, "int8_weight_only/blas_avx2");
 }
@@ -72,8 +72,8 @@ TEST(Registry, GroupsAndOffsetsGoToRowsThatKnowThem) {
       const LayoutRow& layout = choose_layout(scheme, form, 64, 128, Isa::kAvx512Bf16);
       EXPECT_EQ(layout.id, LayoutId::kInt8Rows);
       for (int64_t m : {1, 4, 4096}) {
-        const LinearKernel& row =
-            choose_linear_kernel(layout.id, scheme, form, m, 64, 128, Isa::kAvx512Bf16);
+        const LinearKernel& row = choose_linear_kernel(
+            layout.id, form, {m, 64, 128, FloatType::kF32, scheme}, Isa::kAvx512Bf16);
         EXPECT_NE(row.weights, WeightForm::kChannel) << row.name;
         EXPECT_FALSE(is_reference(row)) << row.name;
       }
@@ -88,8 +88,8 @@ TEST(Registry, SumsThatCouldOverflow32BitsGoElsewhere) {
   EXPECT_EQ(layout_for(65793), LayoutId::kInt8Vnni);
   EXPECT_EQ(layout_for(65794), LayoutId::kInt8Rows);
   const auto row_for = [](int64_t k) {
-    return choose_linear_kernel(LayoutId::kInt8Rows, kInt8Weight, ActivationForm::kInt8Rows, 1, 1,
-                                k, Isa::kAvx512Bf16)
+    return choose_linear_kernel(LayoutId::kInt8Rows, ActivationForm::kInt8Rows,
+                                {1, 1, k, FloatType::kF32, kInt8Weight}, Isa::kAvx512Bf16)
         .name;
   };
   EXPECT_EQ(row_for(132104), "int8_rows/avx2");
@@ -98,8 +98,9 @@ TEST(Registry, SumsThatCouldOverflow32BitsGoElsewhere) {
 
 TEST(Registry, FewRowsAreServedByDotProducts) {
   const auto row_for = [](LayoutId layout, int64_t m, Isa isa) {
-    return choose_linear_kernel(layout, layout == LayoutId::kFloatRows ? kFloatWeight : kInt8Weight,
-                                ActivationForm::kFloat, m, 64, 64, isa)
+    const QuantScheme weight = layout == LayoutId::kFloatRows ? kFloatWeight : kInt8Weight;
+    return choose_linear_kernel(layout, ActivationForm::kFloat,
+                                {m, 64, 64, FloatType::kF32, weight}, isa)
         .name;
   };
   EXPECT_EQ(row_for(LayoutId::kFloatRows, 4, Isa::kAvx512), "float/dot_avx512");
@@ -117,8 +118,8 @@ TEST(Registry, UnservedSchemesAreErrorsWithReasons) {
   const QuantScheme alone{Element::kE4M3, Granularity::kPerChannel, 0};
   EXPECT_THROW(choose_layout(alone, ActivationForm::kFloat, 8, 64, Isa::kAvx512), Error);
   try {
-    choose_linear_kernel(LayoutId::kInt8Vnni, kInt8Weight, ActivationForm::kFloat, 8, 16, 32,
-                         Isa::kAvx512);
+    choose_linear_kernel(LayoutId::kInt8Vnni, ActivationForm::kFloat,
+                         {8, 16, 32, FloatType::kF32, kInt8Weight}, Isa::kAvx512);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kUnsupported);

@@ -78,7 +78,7 @@ void check_call(const Linear& linear, const ConstMatrix& x, const Matrix& y,
              std::string(dtype_name(y.dtype)));
   }
   check_step(linear, ctx.step());
-  (void)linear.kernel(x.rows);
+  (void)linear.kernel(x.rows, x.dtype);
 }
 
 template <typename T>
@@ -95,12 +95,12 @@ LayoutId layout_of(const LinearState& state) {
   return static_cast<LayoutId>(packed_header(state.blob).layout);
 }
 
-const LinearKernel& kernel_of(const LinearState& state, int64_t m) {
+const LinearKernel& kernel_of(const LinearState& state, int64_t m, FloatType x_type) {
   if (state.plan.compat == Compat::kUpstream) {
     return reference_linear_kernel(layout_of(state), activation_form(state.plan));
   }
-  return choose_linear_kernel(layout_of(state), state.plan.weight, activation_form(state.plan), m,
-                              state.plan.n, state.plan.k, state.isa);
+  const LinearQuery query = {m, state.plan.n, state.plan.k, x_type, state.plan.weight};
+  return choose_linear_kernel(layout_of(state), activation_form(state.plan), query, state.isa);
 }
 
 // The row of the static tables that a step uses; -1: x is measured.
@@ -163,7 +163,7 @@ void run_state(const LinearState& state, const InputForm& form, int64_t static_r
   tile.y = y.data;
   tile.y_type = float_type_of(y.dtype);
   tile.y_stride = y.row_stride;
-  run_linear(kernel_of(state, y.rows), tile, ctx);
+  run_linear(kernel_of(state, y.rows, tile.x_type), tile, ctx);
 }
 
 void run_main(const LinearState& state, LinearInput& input, const Matrix& y,
@@ -270,8 +270,8 @@ std::string_view Linear::algorithm() const noexcept {
   return state_ == nullptr ? std::string_view() : std::string_view(state_->algorithm);
 }
 
-std::string_view Linear::kernel(int64_t m) const {
-  return state_ == nullptr ? std::string_view() : kernel_of(*state_, m).name;
+std::string_view Linear::kernel(int64_t m, DType x) const {
+  return state_ == nullptr ? std::string_view() : kernel_of(*state_, m, float_type_of(x)).name;
 }
 
 int64_t Linear::resident_bytes() const noexcept {

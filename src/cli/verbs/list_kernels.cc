@@ -40,7 +40,7 @@ std::string why_isa_is_out(Isa needed, Isa active, Isa detected) {
 std::string why_linear_is_out(const LinearKernel& row, const Options& options, Isa active) {
   std::string reason = why_isa_is_out(row.isa, active, detected_isa());
   if (!reason.empty() || options.shape.empty() || row.declines == nullptr) return reason;
-  const char* declined = row.declines(options.shape[0], options.shape[1], options.shape[2]);
+  const char* declined = row.declines({options.shape[0], options.shape[1], options.shape[2]});
   return declined == nullptr ? "" : declined;
 }
 

@@ -152,9 +152,9 @@ int64_t linear_scratch_bytes(int64_t) {
   return ((kTileM + kTileN) * kBlockK + kTileM * kTileN) * kFloatBytes;
 }
 
-const char* declines_linear(int64_t m, int64_t n, int64_t k) noexcept {
+const char* declines_linear(const LinearQuery& query) noexcept {
   constexpr int64_t kMaxStride = INT_MAX;
-  const bool fits = m <= kMaxStride && n <= kMaxStride && k <= kMaxStride;
+  const bool fits = query.m <= kMaxStride && query.n <= kMaxStride && query.k <= kMaxStride;
   return fits ? nullptr : "this OpenBLAS has 32-bit sizes";
 }
 

@@ -26,6 +26,6 @@ void fp8_attention(const Fp8AttentionTile& tile) noexcept;
 int64_t fp8_attention_scratch_bytes(int64_t dim);
 
 int64_t linear_scratch_bytes(int64_t k);
-const char* declines_linear(int64_t m, int64_t n, int64_t k) noexcept;
+const char* declines_linear(const LinearQuery& query) noexcept;
 
 }  // namespace mezzotint::blas
