@@ -2,37 +2,18 @@
 
 #include <algorithm>
 #include <memory>
-#include <random>
 #include <utility>
 
+#include "bench/random_tensor.h"
 #include "nn/linear_input.h"
 #include "nn/linear_state.h"
 #include "nn/random_linear.h"
-#include "numerics/bf16.h"
 
 namespace mezzotint::bench {
 namespace {
 
 // What cold weights take in all: more than any cache, so that each is read from memory.
 constexpr int64_t kColdBytes = int64_t{256} << 20;
-
-Tensor random_input(DType dtype, int64_t m, int64_t k) {
-  std::mt19937 rng(7);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(size_t{1} << 16);
-  std::ranges::generate(values, [&] { return normal(rng); });
-  std::minstd_rand pick(11);
-  Tensor x = Tensor::allocate(dtype, {m, k});
-  for (int64_t i = 0; i < m * k; ++i) {
-    const float value = values[pick() % values.size()];
-    if (dtype == DType::kF32) {
-      x.mutable_data<float>()[i] = value;
-    } else {
-      reinterpret_cast<uint16_t*>(x.buffer().mutable_data())[i] = bf16_from_float(value);
-    }
-  }
-  return x;
-}
 
 Tensor copied(const Tensor& tensor) {
   if (tensor.empty()) return tensor;
@@ -89,9 +70,7 @@ class ShapeCases {
 
   std::vector<Case> make() {
     for (const Path& path : paths()) {
-      const bool wanted =
-          options_.paths.empty() || std::ranges::count(options_.paths, path.name) != 0;
-      if (wanted) add_path(path);
+      if (options_.wants(path, Op::kLinear)) add_path(path);
     }
     return std::move(cases_);
   }
@@ -152,7 +131,7 @@ class ShapeCases {
 
   Tensor input(DType dtype) {
     Tensor& x = dtype == DType::kF32 ? x_f32_ : x_bf16_;
-    if (x.empty()) x = random_input(dtype, shape_.m, shape_.k);
+    if (x.empty()) x = random_tensor(dtype, {shape_.m, shape_.k});
     return x;
   }
   Tensor output(DType dtype) {

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "bench/attention_cases.h"
 #include "bench/linear_cases.h"
 #include "bench/report.h"
 #include "models/shape_list.h"
@@ -43,18 +44,24 @@ bool is_quick(const LinearShape& shape) {
   const bool first = shape.m == 4096 && shape.k == 3072;
   return first || (shape.n == 5120 && shape.k == 5120);
 }
+bool is_quick(const AttentionCallShape& shape) { return shape.q <= 1536; }
 
-std::vector<LinearShape> wanted_shapes(const Options& options) {
-  std::vector<LinearShape> shapes;
-  for (const std::string& name : options.shapes) {
-    for (LinearShape& shape : read_shape_list(shapes_file(name), options.resolution).linears) {
-      const bool in_set = options.sets.empty() || std::ranges::count(options.sets, shape.name) != 0;
-      if (!in_set || (options.quick && !is_quick(shape))) continue;
-      shape.m = std::min(shape.m, options.rows_at_most);
-      shapes.push_back(std::move(shape));
-    }
+void cut_rows(LinearShape& shape, int64_t at_most) { shape.m = std::min(shape.m, at_most); }
+void cut_rows(AttentionCallShape& shape, int64_t at_most) {
+  shape.q = std::min(shape.q, at_most);
+  shape.kv = std::min(shape.kv, at_most);
+}
+
+template <typename Shape>
+std::vector<Shape> wanted(const std::vector<Shape>& shapes, const Options& options) {
+  std::vector<Shape> kept;
+  for (Shape shape : shapes) {
+    const bool in_set = options.sets.empty() || std::ranges::count(options.sets, shape.name) != 0;
+    if (!in_set || (options.quick && !is_quick(shape))) continue;
+    cut_rows(shape, options.rows_at_most);
+    kept.push_back(std::move(shape));
   }
-  return distinct(shapes);
+  return distinct(kept);
 }
 
 void define(CLI::App& app, Options& options) {
@@ -63,7 +70,8 @@ void define(CLI::App& app, Options& options) {
       ->delimiter(',');
   app.add_option("--resolution", options.resolution, "of the shapes; default: the file's first");
   app.add_option("--rows", options.rows_at_most, "more rows are cut to this (default: 4608)");
-  app.add_option("--set", options.sets, "names of shapes: big, hot, cold")->delimiter(',');
+  app.add_option("--set", options.sets, "names of shapes: big, hot, cold, s1024, s4608")
+      ->delimiter(',');
   app.add_option("--path", options.cases.paths, "int8, int4, mxfp4, ... (default: all)")
       ->delimiter(',');
   app.add_option("--threads", options.cases.threads, "default: 1,2")->delimiter(',');
@@ -97,8 +105,7 @@ int run(Options options, const std::string& command) {
     options.measure.seconds_a_case = 3;
   }
   std::vector<Result> results;
-  for (const LinearShape& shape : wanted_shapes(options)) {
-    const std::vector<Case> cases = linear_cases(shape, options.cases);
+  const auto measure = [&](const std::vector<Case>& cases) {
     const std::vector<Timing> timings = measure_interleaved(cases, options.measure);
     for (size_t i = 0; i < cases.size(); ++i) {
       results.push_back({cases[i], timings[i]});
@@ -106,6 +113,15 @@ int run(Options options, const std::string& command) {
       print_result(std::cout, results.back());
     }
     std::cout << std::flush;
+  };
+  for (const std::string& name : options.shapes) {
+    const ShapeList list = read_shape_list(shapes_file(name), options.resolution);
+    for (const LinearShape& shape : wanted(list.linears, options)) {
+      measure(linear_cases(shape, options.cases));
+    }
+    for (const AttentionCallShape& shape : wanted(list.attentions, options)) {
+      measure(attention_cases(shape, options.cases));
+    }
   }
   print_bars(std::cout, results);
   if (!options.json.empty()) std::ofstream(options.json) << to_json(results, command);
@@ -116,7 +132,8 @@ int run(Options options, const std::string& command) {
 }  // namespace mezzotint::bench
 
 int main(int argc, char** argv) {
-  CLI::App app("Times linears of real shapes beside the machine's peaks.", "./x bench");
+  CLI::App app("Times linears and attentions of real shapes beside the machine's peaks.",
+               "./x bench");
   mezzotint::bench::Options options;
   mezzotint::bench::define(app, options);
   CLI11_PARSE(app, argc, argv);

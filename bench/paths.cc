@@ -31,6 +31,17 @@ constexpr Path kPaths[] = {
      .bars = {{86, 84}, {60, 60}, {60, 60}}},
     {.name = "bf16", .algorithm = "float", .peak = Peak::kBf16Dot},
     {.name = "f32", .algorithm = "float", .io = DType::kF32, .peak = Peak::kFma},
+    {.name = "attention_fp8",
+     .op = Op::kAttention,
+     .algorithm = "FP8_DYNAMIC",
+     .peak = Peak::kBf16Dot,
+     .bars = {.s1024 = 62, .s4608 = 72}},
+    {.name = "attention_bf16", .op = Op::kAttention, .algorithm = "float", .peak = Peak::kBf16Dot},
+    {.name = "attention_f32",
+     .op = Op::kAttention,
+     .algorithm = "float",
+     .io = DType::kF32,
+     .peak = Peak::kFma},
 };
 
 constexpr RatioBar kRatioBars[] = {

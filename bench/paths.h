@@ -16,10 +16,15 @@ struct Bars {
   double big[2] = {0, 0};
   double hot[2] = {0, 0};   // 16 rows, weights in the caches
   double cold[2] = {0, 0};  // one row; share of the memory read rate
+  double s1024 = 0;         // attention of so many tokens, any number of threads
+  double s4608 = 0;
 };
 
+enum class Op : uint8_t { kLinear, kAttention };
+
 struct Path {
-  std::string_view name;       // "w4a16_g64"
+  std::string_view name;  // "w4a16_g64"
+  Op op = Op::kLinear;
   std::string_view algorithm;  // a name of list-algorithms, or "float"
   int64_t group_size = 0;
   DType io = DType::kBF16;     // of x and y, and of the weight of a float path

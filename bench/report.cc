@@ -5,6 +5,7 @@
 #include <fstream>
 #include <functional>
 #include <ostream>
+#include <span>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -119,6 +120,47 @@ nlohmann::json case_json(const Result& result) {
           {"wall_over_cpu", t.wall_over_cpu}};
 }
 
+// One row per path that was measured: the cells of `sets` at one and at two threads.
+struct SetTitle {
+  std::string_view set, title;
+  double (*bar)(const Bars& bars, int threads);
+};
+
+void print_table(std::ostream& out, const std::vector<Result>& results, Op op,
+                 std::span<const SetTitle> sets) {
+  std::string lines;
+  for (const Path& path : paths()) {
+    const auto is_path = [&](const Result& r) { return r.what.path == path.name; };
+    if (path.op != op || std::ranges::none_of(results, is_path)) continue;
+    lines += fmt::format("{:15}", path.name);
+    for (const SetTitle& set : sets) {
+      for (const int threads : {1, 2}) {
+        lines += fmt::format(
+            "{:>18}", bar_cell(results, path.name, set.set, threads, set.bar(path.bars, threads)));
+      }
+    }
+    lines += '\n';
+  }
+  if (lines.empty()) return;
+  out << fmt::format("{:15}", "path");
+  for (const SetTitle& set : sets) {
+    for (const int threads : {1, 2}) {
+      out << fmt::format("{:>18}", fmt::format("{}, {} thr", set.title, threads));
+    }
+  }
+  out << '\n' << lines << '\n';
+}
+
+constexpr SetTitle kLinearSets[] = {
+    {"big", "big", [](const Bars& bars, int threads) { return bars.big[threads - 1]; }},
+    {"hot", "M=16", [](const Bars& bars, int threads) { return bars.hot[threads - 1]; }},
+    {"cold", "M=1", [](const Bars& bars, int threads) { return bars.cold[threads - 1]; }},
+};
+constexpr SetTitle kAttentionSets[] = {
+    {"s1024", "S=1024", [](const Bars& bars, int) { return bars.s1024; }},
+    {"s4608", "S=4608", [](const Bars& bars, int) { return bars.s4608; }},
+};
+
 }  // namespace
 
 void print_result(std::ostream& out, const Result& result) {
@@ -143,29 +185,10 @@ void print_result(std::ostream& out, const Result& result) {
 void print_bars(std::ostream& out, const std::vector<Result>& results) {
   out << "\nShare of the peak in percent: geometric mean over the shapes (least shape), and the "
          "bar.\n"
-         "big, M = 16: of the arithmetic; M = 1: of the memory read rate. M = 16 hot, M = 1 "
-         "cold.\n";
-  constexpr std::string_view kSets[] = {"big", "hot", "cold"};
-  out << fmt::format("{:12}", "path");
-  for (const char* title :
-       {"big, 1 thr", "big, 2 thr", "M=16, 1 thr", "M=16, 2 thr", "M=1, 1 thr", "M=1, 2 thr"}) {
-    out << fmt::format("{:>19}", title);
-  }
-  out << '\n';
-  for (const Path& path : paths()) {
-    const auto is_path = [&](const Result& r) { return r.what.path == path.name; };
-    if (std::ranges::none_of(results, is_path)) continue;
-    out << fmt::format("{:12}", path.name);
-    for (int set = 0; set < 3; ++set) {
-      const double* bars = set == 0 ? path.bars.big : (set == 1 ? path.bars.hot : path.bars.cold);
-      for (int threads : {1, 2}) {
-        out << fmt::format("{:>19}",
-                           bar_cell(results, path.name, kSets[set], threads, bars[threads - 1]));
-      }
-    }
-    out << '\n';
-  }
-  out << "\nTimes faster, big shapes:\n";
+         "M = 16: weights in the caches; M = 1: weights from memory, share of its read rate.\n";
+  print_table(out, results, Op::kLinear, kLinearSets);
+  print_table(out, results, Op::kAttention, kAttentionSets);
+  out << "Times faster, big shapes:\n";
   for (const RatioBar& bar : ratio_bars()) {
     for (const int threads : {1, 2}) {
       const std::string title = fmt::format("{} than {}, {} thr", bar.path, bar.other, threads);
