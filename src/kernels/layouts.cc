@@ -17,12 +17,12 @@ bool is_integer_scheme(const QuantScheme& weight) {
          weight.granularity == Granularity::kPerGroup;
 }
 
-bool is_mx(const QuantScheme& weight, ActivationForm activation) {
+}  // namespace
+
+bool is_mx_scheme(const QuantScheme& weight, ActivationForm activation) {
   return activation == ActivationForm::kMxRows && (weight.granularity == Granularity::kMxBlock ||
                                                    weight.granularity == Granularity::kDualLevel);
 }
-
-}  // namespace
 
 int64_t element_row_bytes(Element element, int64_t k) {
   if (element == Element::kF32) return 4 * k;
@@ -60,11 +60,11 @@ bool holds_int8(const QuantScheme& weight, ActivationForm) {
 
 bool holds_nibbles(const QuantScheme& weight, ActivationForm activation) {
   if (weight.element == Element::kInt4) return is_integer_scheme(weight);
-  return weight.element == Element::kE2M1 && is_mx(weight, activation);
+  return weight.element == Element::kE2M1 && is_mx_scheme(weight, activation);
 }
 
 bool holds_e4m3(const QuantScheme& weight, ActivationForm activation) {
-  return weight.element == Element::kE4M3 && is_mx(weight, activation);
+  return weight.element == Element::kE4M3 && is_mx_scheme(weight, activation);
 }
 
 bool holds_int8_codes_x(const QuantScheme& weight, ActivationForm activation) {

@@ -27,6 +27,15 @@ int64_t int8_vnni_bytes(int64_t n, int64_t k, Element element);
 void pack_int8_vnni(const WeightCodes& codes, std::byte* payload);
 void unpack_int8_vnni(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
 
+// kNibblePanels (nibble_panels_layout.h); n and k are padded with the code 0.
+bool holds_nibble_panels(const QuantScheme& weight, ActivationForm activation);
+int64_t nibble_panels_bytes(int64_t n, int64_t k, Element element);
+void pack_nibble_panels(const WeightCodes& codes, std::byte* payload);
+void unpack_nibble_panels(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
+
+// Whether a weight has MX blocks and meets MX codes of x.
+bool is_mx_scheme(const QuantScheme& weight, ActivationForm activation);
+
 int64_t element_row_bytes(Element element, int64_t k);  // one row of a row-major matrix
 DType element_dtype(Element element);                   // as a file stores it
 

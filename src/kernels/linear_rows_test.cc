@@ -25,11 +25,13 @@ struct Size {
   int64_t m, n, k;
 };
 
-// Tails around every tile edge of every row: 14 and 112 rows, panels of 32, steps of 4, 16 and 64.
+// Tails around every tile edge of every row: 12, 14, 112 and 120 rows, panels of 32, tiles of 256
+// and 1024 columns, steps of 4, 16, 32 and 64, chunks of 3072 k.
 constexpr Size kSizes[] = {
-    {1, 1, 1},     {1, 31, 33},    {2, 2, 2},      {3, 33, 17},   {4, 64, 127},   {5, 15, 63},
-    {14, 32, 64},  {15, 65, 65},   {16, 127, 15},  {17, 16, 16},  {29, 17, 129},  {31, 129, 31},
-    {33, 63, 128}, {63, 31, 1023}, {113, 33, 257}, {129, 257, 3}, {257, 1, 1040}, {1, 520, 1100},
+    {1, 1, 1},     {1, 31, 33},    {2, 2, 2},      {3, 33, 17},    {4, 64, 127},
+    {5, 15, 63},   {14, 32, 64},   {15, 65, 65},   {16, 127, 15},  {17, 16, 16},
+    {29, 17, 129}, {31, 129, 31},  {33, 63, 128},  {63, 31, 1023}, {113, 33, 257},
+    {129, 257, 3}, {257, 1, 1040}, {1, 520, 1100}, {121, 1030, 5}, {3, 33, 6177},
 };
 
 // What a problem's weights are, beside their element.
@@ -366,6 +368,7 @@ std::vector<Element> elements_of(const LinearKernel& row) {
     case LayoutId::kInt8Vnni:
       return {Element::kInt8};
     case LayoutId::kNibbleRows:
+    case LayoutId::kNibblePanels:
       return {row.activation == ActivationForm::kMxRows ? Element::kE2M1 : Element::kInt4};
     case LayoutId::kE4M3Rows:
       return {Element::kE4M3};
@@ -438,9 +441,11 @@ TEST_P(LinearRows, ComparisonSeesOneCorruptedWeight) {
     const int64_t at = row().layout == LayoutId::kFloatRows ? 3 : 0;
     // One MX code is small beside the outliers of x: a row of zeros is not.
     if (row().activation == ActivationForm::kMxRows) {
-      std::fill_n(payload, code_row_bytes(p.element, p.size.k), std::byte{0});
+      const Buffer& blob = p.blob;  // rows and panels alike begin with codes of w[0, ...]
+      std::fill_n(payload, std::min<int64_t>(packed_header(blob).payload_bytes, 512), std::byte{0});
     } else {
-      payload[at] ^= row().layout == LayoutId::kNibbleRows ? std::byte{0x04} : std::byte{0x40};
+      const bool nibbles = p.element == Element::kInt4;
+      payload[at] ^= nibbles ? std::byte{0x04} : std::byte{0x40};
     }
     EXPECT_NE(difference(p, row(), run(row(), p, type), reference), std::nullopt);
   }
@@ -449,7 +454,7 @@ TEST_P(LinearRows, ComparisonSeesOneCorruptedWeight) {
 // The largest sums that the row accepts: every product at its extreme, all of one sign.
 TEST_P(LinearRows, ExtremeCodesAtTheLongestKDoNotOverflow) {
   // Float sums do not overflow, and int4 codes are sixteen times smaller.
-  if (row().activation != ActivationForm::kInt8Rows || row().layout == LayoutId::kNibbleRows ||
+  if (row().activation != ActivationForm::kInt8Rows || elements_of(row())[0] == Element::kInt4 ||
       row().weights == WeightForm::kGrouped) {
     return;
   }

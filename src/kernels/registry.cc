@@ -5,6 +5,7 @@
 #include "kernels/int8_rows.h"
 #include "kernels/layouts.h"
 #include "kernels/linear_dot.h"
+#include "kernels/panel_rows.h"
 #include "kernels/reference/rows.h"
 #include "kernels/vector_rows.h"
 #include "mezzotint/error.h"

@@ -20,11 +20,12 @@ namespace mezzotint {
 // --- packed layouts ------------------------------------------------------------------------------
 
 enum class LayoutId : uint32_t {
-  kFloatRows = 1,   // w as in the file, [n][k]
-  kInt8Rows = 2,    // int8 codes [n][k]
-  kInt8Vnni = 3,    // u8 = code + 128 in panels [n/32][k/4][32][4]
-  kNibbleRows = 4,  // int4 or e2m1 codes [n][(k+1)/2], low nibble = even k
-  kE4M3Rows = 5,    // e4m3 codes [n][k]
+  kFloatRows = 1,     // w as in the file, [n][k]
+  kInt8Rows = 2,      // int8 codes [n][k]
+  kInt8Vnni = 3,      // u8 = code + 128 in panels [n/32][k/4][32][4]
+  kNibbleRows = 4,    // int4 or e2m1 codes [n][(k+1)/2], low nibble = even k
+  kE4M3Rows = 5,      // e4m3 codes [n][k]
+  kNibblePanels = 6,  // int4 or e2m1 codes in panels of 32 outputs (nibble_panels_layout.h)
 };
 
 // Row-major [n,k] floats as they stand in a file, or codes: code_row_bytes() per row.

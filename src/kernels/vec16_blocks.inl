@@ -3,7 +3,6 @@
 #ifndef MEZZOTINT_KERNELS_VEC16_BLOCKS_INL_
 #define MEZZOTINT_KERNELS_VEC16_BLOCKS_INL_
 
-#include <bit>
 #include <cstdint>
 
 #include "numerics/quant_scheme.h"
@@ -39,18 +38,6 @@ inline void store_lanes(PartOfBlock part, float* p, Vec v) {
   float lanes[kLanes];
   store(lanes, v);
   for (int64_t i = 0; i < part.count; ++i) p[i] = lanes[i];
-}
-
-// The largest of 16 magnitudes by their bit patterns: NaN > infinity > finite.
-inline float largest_lane(Vec magnitudes) {
-  float lanes[kLanes];
-  store(lanes, magnitudes);
-  uint32_t largest = 0;
-  for (float lane : lanes) {
-    const auto bits = std::bit_cast<uint32_t>(lane);
-    largest = bits > largest ? bits : largest;
-  }
-  return std::bit_cast<float>(largest);
 }
 
 // v with 0 in the lanes behind the end.

@@ -1,4 +1,5 @@
-// What every ISA folder offers from the shared sources float_ops.inl and quantize_rows.inl.
+// What every ISA folder offers from the shared sources float_ops.inl, quantize_rows.inl and
+// quantize_mx.inl.
 #pragma once
 
 #include "kernels/float_ops.h"
@@ -8,6 +9,7 @@
   namespace mezzotint::isa {                                 \
   extern const FloatOps kFloatOps;                           \
   void quantize_rows(const QuantizeRowsTile& tile) noexcept; \
+  void quantize_mx(const QuantizeMxTile& tile) noexcept;     \
   }
 
 MZ_VECTOR_ROWS(portable)

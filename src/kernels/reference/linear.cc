@@ -1,10 +1,12 @@
 #include "kernels/int8_vnni_layout.h"
+#include "kernels/nibble_panels_layout.h"
 #include "kernels/reference/rows.h"
 #include "kernels/weight_decode.h"
 #include "numerics/dual_level.h"
 #include "numerics/float_type.h"
 #include "numerics/int8.h"
 #include "numerics/mx.h"
+#include "numerics/nibbles.h"
 #include "numerics/upstream.h"
 
 namespace mezzotint::reference {
@@ -60,9 +62,14 @@ int weight_code(const LinearTile& tile, int64_t n, int64_t k) {
   return code_at(tile.w, tile.w_element, code_row_bytes(tile.w_element, tile.k), n, k);
 }
 
-// What the codes of w stand for, in double.
-double weight_value(const LinearTile& tile, int64_t n, int64_t k) {
-  const int code = weight_code(tile, n, k);
+int panel_code(const LinearTile& tile, int64_t n, int64_t k) {
+  const auto pair = std::to_integer<uint8_t>(tile.w[nibble_offset(n, k, tile.k)]);
+  const uint8_t code = is_high_nibble(n) ? high_nibble(pair) : low_nibble(pair);
+  return tile.w_element == Element::kInt4 ? int4_from_nibble(code) : code;
+}
+
+// What code (n, k) of w stands for, in double.
+double weight_value(const LinearTile& tile, int64_t n, int64_t k, int code) {
   if (tile.w_block_scale != nullptr) {
     const uint8_t power = tile.w_block_scale[n * mx_blocks(tile.k) + k / kMxBlock];
     const double value = mx_value(static_cast<uint8_t>(code), power, tile.w_element);
@@ -94,6 +101,25 @@ double x_value(const LinearTile& tile, int64_t m, int64_t k) {
   return load_float(tile.x, tile.x_type, m * tile.x_stride + k);
 }
 
+// Values times values in double; integers times integers stay integers where one scale per row
+// allows it. code(tile, n, k) is the code of a weight.
+template <typename Code>
+void linear_of_codes(const LinearTile& tile, const Code& code) {
+  if (has_integer_x(tile) && is_plain_channel(tile)) {
+    for_each_output(tile, [&](int64_t m, int64_t n) {
+      return integer_dot(tile, m, n, [&](int64_t row, int64_t k) { return code(tile, row, k); });
+    });
+    return;
+  }
+  for_each_output(tile, [&](int64_t m, int64_t n) {
+    double sum = 0;
+    for (int64_t k = 0; k < tile.k; ++k) {
+      sum += x_value(tile, m, k) * weight_value(tile, n, k, code(tile, n, k));
+    }
+    return static_cast<float>(sum + bias_of(tile, n));
+  });
+}
+
 }  // namespace
 
 void float_linear(const LinearTile& tile) noexcept {
@@ -108,22 +134,9 @@ void float_linear(const LinearTile& tile) noexcept {
   });
 }
 
-// Values times values in double; integers times integers stay integers where one scale per row
-// allows it.
-void codes_linear(const LinearTile& tile) noexcept {
-  if (has_integer_x(tile) && is_plain_channel(tile)) {
-    for_each_output(tile, [&](int64_t m, int64_t n) {
-      return integer_dot(tile, m, n,
-                         [&](int64_t row, int64_t k) { return weight_code(tile, row, k); });
-    });
-    return;
-  }
-  for_each_output(tile, [&](int64_t m, int64_t n) {
-    double sum = 0;
-    for (int64_t k = 0; k < tile.k; ++k) sum += x_value(tile, m, k) * weight_value(tile, n, k);
-    return static_cast<float>(sum + bias_of(tile, n));
-  });
-}
+void codes_linear(const LinearTile& tile) noexcept { linear_of_codes(tile, weight_code); }
+
+void nibble_panels_linear(const LinearTile& tile) noexcept { linear_of_codes(tile, panel_code); }
 
 void int8_vnni_linear(const LinearTile& tile) noexcept {
   const auto* w = reinterpret_cast<const uint8_t*>(tile.w);

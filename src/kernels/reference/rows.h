@@ -6,9 +6,10 @@
 
 namespace mezzotint::reference {
 
-void float_linear(const LinearTile& tile) noexcept;      // kFloatRows, float x
-void codes_linear(const LinearTile& tile) noexcept;      // row-major codes, every form of x
-void int8_vnni_linear(const LinearTile& tile) noexcept;  // kInt8Vnni, codes of x
+void float_linear(const LinearTile& tile) noexcept;          // kFloatRows, float x
+void codes_linear(const LinearTile& tile) noexcept;          // row-major codes, every form of x
+void int8_vnni_linear(const LinearTile& tile) noexcept;      // kInt8Vnni, codes of x
+void nibble_panels_linear(const LinearTile& tile) noexcept;  // kNibblePanels, codes of x
 void quantize_rows(const QuantizeRowsTile& tile) noexcept;
 void quantize_mx(const QuantizeMxTile& tile) noexcept;
 

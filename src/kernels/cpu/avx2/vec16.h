@@ -48,6 +48,20 @@ MZ_VEC Vec max_magnitude(Vec a, Vec b) {
   return {max_magnitude(a.lo, b.lo), max_magnitude(a.hi, b.hi)};
 }
 
+MZ_VEC float largest_lane(Vec a) {
+  const __m256i m8 = _mm256_max_epi32(_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi));
+  const __m128i m4 = _mm_max_epi32(_mm256_castsi256_si128(m8), _mm256_extracti128_si256(m8, 1));
+  const __m128i m2 = _mm_max_epi32(m4, _mm_shuffle_epi32(m4, 0x4e));
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(m2, _mm_shuffle_epi32(m2, 0xb1))));
+}
+MZ_VEC __m256 finite_or_zero(__m256 a) {
+  const __m256i bits = _mm256_castps_si256(a);
+  const __m256i finite = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x7f800000),
+                                            _mm256_and_si256(bits, _mm256_set1_epi32(INT32_MAX)));
+  return _mm256_castsi256_ps(_mm256_and_si256(bits, finite));
+}
+MZ_VEC Vec finite_or_zero(Vec a) { return {finite_or_zero(a.lo), finite_or_zero(a.hi)}; }
+
 MZ_VEC __m256 power_of_two(__m256 n) {
   const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
   return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
@@ -163,6 +177,29 @@ MZ_VEC void store_e4m3(uint8_t* p, Vec a) {
   _mm_storeu_si128(
       reinterpret_cast<__m128i*>(p),
       _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+
+// Twice the rounded magnitude, an integer of 0..12, plus 64 where a is negative.
+MZ_VEC __m256i e2m1_doubled(__m256 a) {
+  const __m256 sign = _mm256_and_ps(a, _mm256_set1_ps(-0.0f));
+  const __m256 magnitude = _mm256_min_ps(_mm256_xor_ps(a, sign), _mm256_set1_ps(6.0f));
+  const __m256 exponent = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
+  const __m256 binade = _mm256_max_ps(_mm256_set1_ps(1.0f), _mm256_and_ps(magnitude, exponent));
+  const __m256 unit_place = _mm256_mul_ps(binade, _mm256_set1_ps(0x1.8p22f));
+  const __m256 rounded = _mm256_sub_ps(_mm256_add_ps(magnitude, unit_place), unit_place);
+  return _mm256_or_si256(_mm256_cvtps_epi32(_mm256_add_ps(rounded, rounded)),
+                         _mm256_srli_epi32(_mm256_castps_si256(sign), 25));
+}
+MZ_VEC void store_e2m1(uint8_t* p, Vec a) {
+  const __m256i words =
+      _mm256_permute4x64_epi64(_mm256_packus_epi32(e2m1_doubled(a.lo), e2m1_doubled(a.hi)), 0xd8);
+  const __m128i bytes =
+      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  const __m128i table = _mm_setr_epi8(0, 1, 2, 3, 4, 0, 5, 0, 6, 0, 0, 0, 7, 0, 0, 0);
+  // vpshufb reads the low four bits of an index; bit 6 moves to bit 3.
+  const __m128i sign = _mm_and_si128(_mm_srli_epi16(bytes, 3), _mm_set1_epi8(8));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_or_si128(_mm_shuffle_epi8(table, bytes), sign));
 }
 
 MZ_VEC Vec load_bf16(const uint16_t* p) {

@@ -43,6 +43,23 @@ MZ_VEC Vec max_magnitude(Vec a, Vec b) {
                                                _mm512_and_si512(_mm512_castps_si512(b.v), mask)))};
 }
 
+// The largest of 16 magnitudes by their bit patterns.
+MZ_VEC float largest_lane(Vec a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m256i m8 =
+      _mm256_max_epi32(_mm512_castsi512_si256(bits), _mm512_extracti64x4_epi64(bits, 1));
+  const __m128i m4 = _mm_max_epi32(_mm256_castsi256_si128(m8), _mm256_extracti128_si256(m8, 1));
+  const __m128i m2 = _mm_max_epi32(m4, _mm_shuffle_epi32(m4, 0x4e));
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(m2, _mm_shuffle_epi32(m2, 0xb1))));
+}
+// a, but 0 for infinities and NaN.
+MZ_VEC Vec finite_or_zero(Vec a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __mmask16 finite = _mm512_cmplt_epi32_mask(
+      _mm512_and_si512(bits, _mm512_set1_epi32(INT32_MAX)), _mm512_set1_epi32(0x7f800000));
+  return {_mm512_maskz_mov_ps(finite, a.v)};
+}
+
 // a * 2^n for a of [0.5, 2], integral n of [-150, 128], rounded once.
 MZ_VEC Vec scale_by_power(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 
@@ -133,6 +150,26 @@ MZ_VEC void store_e4m3(uint8_t* p, Vec a) {
   const __mmask16 is_nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_mask_mov_epi32(
                                                       code, is_nan, _mm512_set1_epi32(0x7f))));
+}
+
+// numerics/e2m1.h, half to even, saturating; a is not NaN. Units as in round_e4m3, the smallest
+// 0.5; twice a rounded magnitude is one of the integers 0..12 that the table turns into codes.
+MZ_VEC void store_e2m1(uint8_t* p, Vec a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512 magnitude =
+      _mm512_min_ps(_mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(INT32_MAX))),
+                    _mm512_set1_ps(6.0f));
+  const __m512 binade = _mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(magnitude), _mm512_set1_epi32(0x7f800000)));
+  const __m512 unit_place =
+      _mm512_mul_ps(_mm512_max_ps(_mm512_set1_ps(1.0f), binade), _mm512_set1_ps(0x1.8p22f));
+  const __m512 rounded = _mm512_sub_ps(_mm512_add_ps(magnitude, unit_place), unit_place);
+  const __m128i doubled = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_add_ps(rounded, rounded)));
+  const __m128i table = _mm_setr_epi8(0, 1, 2, 3, 4, 0, 5, 0, 6, 0, 0, 0, 7, 0, 0, 0);
+  const __m128i code = _mm_shuffle_epi8(table, doubled);
+  const __mmask16 negative = _mm512_movepi32_mask(bits);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_mask_add_epi8(code, negative, code, _mm_set1_epi8(8)));
 }
 
 MZ_VEC Vec load_bf16(const uint16_t* p) {

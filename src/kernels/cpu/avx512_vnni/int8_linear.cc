@@ -6,15 +6,7 @@
 // the second-level cache delivers (32 bytes per cycle on Zen 4). Each accumulator is used once per
 // 28 cycles, so that the latency of 5 cycles does not show.
 
-// g++ 12 warns about its own headers (PR 105593).
-#pragma GCC diagnostic push
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#pragma GCC diagnostic pop
-
+#include "kernels/cpu/avx512_vnni/panel.h"
 #include "kernels/int8_rows.h"
 #include "kernels/int8_vnni_layout.h"
 #include "numerics/int8.h"
@@ -24,7 +16,6 @@ namespace {
 
 constexpr int kMaxRows = 14;
 constexpr int kVectors = 2;  // a panel of 32 columns
-constexpr int64_t kLanes = 16;
 constexpr int64_t kStepBytes = kVnniPanel * kVnniStep;
 constexpr int kUnroll = 4;           // steps per turn of the loop
 constexpr int64_t kPrefetch = 1024;  // bytes ahead in the weights: 8 steps, 224 cycles
@@ -48,44 +39,6 @@ struct PanelArgs {
   FloatType y_type;
   int64_t columns;  // 1..32 that exist
 };
-
-[[gnu::always_inline]] inline __m512i broadcast4(const int8_t* p) {
-  int32_t word;
-  __builtin_memcpy(&word, p, sizeof word);
-  return _mm512_set1_epi32(word);
-}
-
-// numerics/bf16.h, bf16_from_float, for 16 lanes.
-[[gnu::always_inline]] inline __m256i to_bf16(__m512 y) {
-  const __m512i bits = _mm512_castps_si512(y);
-  const __m512i last = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
-  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x00400000));
-  const __mmask16 is_nan = _mm512_cmp_ps_mask(y, y, _CMP_UNORD_Q);
-  const __m512i kept = _mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, is_nan, quiet), 16);
-  return _mm512_cvtepi32_epi16(kept);
-}
-
-[[gnu::always_inline]] inline void store16(char* y, FloatType type, __mmask16 mask, __m512 value) {
-  switch (type) {
-    case FloatType::kF32:
-      _mm512_mask_storeu_ps(y, mask, value);
-      return;
-    case FloatType::kBF16:
-      _mm256_mask_storeu_epi16(y, mask, to_bf16(value));
-      return;
-    case FloatType::kF16:
-      _mm256_mask_storeu_epi16(
-          y, mask, _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-      return;
-  }
-}
-
-// Lanes of vector v (0 or 1) that are columns of the output.
-[[gnu::always_inline]] inline __mmask16 column_mask(int64_t columns, int v) {
-  const int64_t count = columns - v * kLanes;
-  return static_cast<__mmask16>(count >= kLanes ? 0xffff : (count <= 0 ? 0 : (1 << count) - 1));
-}
 
 // numerics/int8.h, int8_output, for the rows of a tile.
 template <int kRows>
@@ -120,7 +73,7 @@ template <int kRows>
   const __m512i w1 = _mm512_load_si512(w + kStepBytes / kVectors);
 #pragma GCC unroll 14
   for (int i = 0; i < kRows; ++i) {
-    const __m512i x = broadcast4(base[i / kRowsPerBase] + i % kRowsPerBase * stride + k);
+    const __m512i x = broadcast_int(base[i / kRowsPerBase] + i % kRowsPerBase * stride + k);
     acc[i][0] = _mm512_dpbusd_epi32(acc[i][0], w0, x);
     acc[i][1] = _mm512_dpbusd_epi32(acc[i][1], w1, x);
   }

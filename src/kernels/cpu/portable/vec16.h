@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "numerics/bf16.h"
+#include "numerics/e2m1.h"
 #include "numerics/e4m3.h"
 #include "numerics/f16.h"
 #include "numerics/rounding.h"
@@ -63,6 +64,18 @@ MZ_VEC Vec max_magnitude(const Vec& a, const Vec& b) {
     const auto y = std::bit_cast<uint32_t>(absolute(b.lane[i]));
     return std::bit_cast<float>(x > y ? x : y);
   });
+}
+
+MZ_VEC float largest_lane(const Vec& a) {
+  uint32_t largest = 0;
+  for (const float lane : a.lane) {
+    const auto bits = std::bit_cast<uint32_t>(lane);
+    largest = bits > largest ? bits : largest;
+  }
+  return std::bit_cast<float>(largest);
+}
+MZ_VEC Vec finite_or_zero(const Vec& a) {
+  return lanes([&](int i) { return is_finite(a.lane[i]) ? a.lane[i] : 0.0f; });
 }
 
 MZ_VEC Vec power_of_two(const Vec& n) {
@@ -124,6 +137,10 @@ MZ_VEC Vec load_e4m3(const uint8_t* p) {
 }
 MZ_VEC void store_e4m3(uint8_t* p, const Vec& a) {
   for (int i = 0; i < 16; ++i) p[i] = e4m3_from_float(a.lane[i], Rounding::kHalfEven);
+}
+
+MZ_VEC void store_e2m1(uint8_t* p, const Vec& a) {
+  for (int i = 0; i < 16; ++i) p[i] = e2m1_from_float(a.lane[i], Rounding::kHalfEven);
 }
 
 MZ_VEC Vec load_bf16(const uint16_t* p) {

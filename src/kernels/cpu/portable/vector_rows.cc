@@ -4,4 +4,5 @@
 
 #define MZ_ISA portable
 #include "kernels/float_ops.inl"
+#include "kernels/quantize_mx.inl"
 #include "kernels/quantize_rows.inl"

@@ -1,0 +1,428 @@
+// MXFP4 times MXFP4 and its dual-level form by vpdpbusd, the sums of every block of 32 exact.
+//
+// Twice an e2m1 value is an integer of [-12, 12]. Weights are 2 w + 12 (unsigned, in registers),
+// activations 2 x (signed, {1to16} broadcasts); every sum starts at -12 * sum(2 x) of its block,
+// which takes the 12 off again. A finished sum s becomes s * 2^(x exponent + w exponent) by
+// vscalefps and is added to float sums in the first-level cache.
+//
+// vpdpbusd runs on two of Zen 4's four vector pipes, vcvtdq2ps, vaddps and vscalefps on the others
+// (vmulps does not), so that scaling is free where it is interleaved: while the 12 sums of one half
+// of a panel (16 columns) take their 96 dot products, those of the other half are scaled, one per 8
+// dot products. 24 sums, 1 register of weights, 1 of exponents, 2 temporary.
+
+#include "kernels/cpu/avx512_vnni/panel.h"
+#include "kernels/nibble_panels_layout.h"
+#include "kernels/panel_rows.h"
+#include "numerics/dual_level.h"
+#include "numerics/e2m1.h"
+#include "numerics/e8m0.h"
+
+namespace mezzotint::avx512_vnni {
+namespace {
+
+constexpr int kMaxRows = 12;
+constexpr int kSteps = 8;   // of 4 k in a block
+constexpr int kHalves = 2;  // of a panel
+constexpr int kDotsPerScaling = 8;
+constexpr int64_t kWordBytes = 4;
+
+// A block of a group of rows of x: 32 codes per row, then -12 * sum per row, then the exponent per
+// row as a float.
+constexpr int64_t kRowBlockBytes = kNibbleBlock + 2 * kWordBytes;
+
+// A block of an expanded panel: [8 steps][32 outputs][4 k], then 32 exponents as floats.
+constexpr int64_t kPanelStepBytes = kNibblePanel * kNibbleStep;
+constexpr int64_t kPanelExponents = kSteps * kPanelStepBytes;
+constexpr int64_t kPanelBlockBytes = kPanelExponents + kNibblePanel * kWordBytes;
+
+// Blocks of k at a time: the x of 120 rows (461 KB) and an expanded panel (111 KB) share a second-
+// level cache of 1 MB. A multiple of 16, the blocks of a dual scale.
+constexpr int64_t kMaxChunk = 96;
+constexpr int64_t kDualBlocks = kDualBlock / kNibbleBlock;
+
+constexpr int64_t chunks_of(int64_t blocks) { return (blocks + kMaxChunk - 1) / kMaxChunk; }
+constexpr int64_t chunk_blocks(int64_t blocks) {
+  const int64_t even = (blocks + chunks_of(blocks) - 1) / chunks_of(blocks);
+  return (even + kDualBlocks - 1) / kDualBlocks * kDualBlocks;
+}
+static_assert(chunk_blocks(96) == 96 && chunk_blocks(160) == 80 && chunk_blocks(432) == 96);
+
+// The sums of a group of rows and a panel: [2 halves][rows][16 columns].
+constexpr int64_t kSumsPerRow = kNibblePanel;
+
+// --- the hot loop --------------------------------------------------------------------------------
+
+[[gnu::always_inline]] inline void add_scaled(__m512i dots, __m512 exponents, float* sums) {
+  const __m512 scaled = _mm512_scalef_ps(_mm512_cvtepi32_ps(dots), exponents);
+  _mm512_store_ps(sums, _mm512_add_ps(_mm512_load_ps(sums), scaled));
+}
+
+// Where the sums of the half before are scaled and what they start with next.
+struct Finished {
+  __m512 w_exponents;
+  const int8_t* x_exponents;  // of its block
+  float* sums;
+  const int8_t* starts;  // of the block that its registers take next
+};
+
+// All dot products of half kHalf of a block, and the scaling of the half before.
+template <int kRows, int kHalf>
+[[gnu::always_inline]] inline void half_block(const int8_t* x, const uint8_t* w,
+                                              __m512i (&dots)[kRows], __m512i (&done)[kRows],
+                                              const Finished& finished) {
+#pragma GCC unroll 8
+  for (int step = 0; step < kSteps; ++step) {
+    const uint8_t* place = w + step * kPanelStepBytes + kHalf * kPanelStepBytes / kHalves;
+    const __m512i weights = _mm512_load_si512(place);
+    _mm_prefetch(place + kPanelBlockBytes, _MM_HINT_T0);
+#pragma GCC unroll 12
+    for (int i = 0; i < kRows; ++i) {
+      dots[i] = _mm512_dpbusd_epi32(dots[i], weights,
+                                    broadcast_int(x + i * kNibbleBlock + step * kNibbleStep));
+      const int count = step * kRows + i;
+      if (count % kDotsPerScaling == kDotsPerScaling / 2) {
+        const int q = count / kDotsPerScaling;
+        add_scaled(done[q],
+                   _mm512_add_ps(finished.w_exponents,
+                                 broadcast_float(finished.x_exponents + q * kWordBytes)),
+                   finished.sums + q * kLanes);
+        done[q] = broadcast_int(finished.starts + q * kWordBytes);
+      }
+    }
+  }
+}
+
+// Lines of the next panel's nibbles that a block asks for, so that they have come when they are
+// expanded: a panel has 8 per block, and few rows mean few groups to share them.
+constexpr int lines_ahead(int rows) { return rows <= 8 ? 4 : 2; }
+constexpr int64_t kLine = 64;
+
+// sums += x w^T over `blocks` blocks; reads the starts of one block more.
+template <int kRows>
+void mxfp4_blocks_hot(const int8_t* x, const uint8_t* w, int64_t blocks, float* sums,
+                      const std::byte* next) noexcept {
+  constexpr int64_t kStarts = kRows * kNibbleBlock;
+  constexpr int64_t kExponents = kStarts + kRows * kWordBytes;
+  constexpr int64_t kBlockBytes = kRows * kRowBlockBytes;
+  __m512i left[kRows], right[kRows];
+#pragma GCC unroll 12
+  for (int i = 0; i < kRows; ++i) {
+    left[i] = broadcast_int(x + kStarts + i * kWordBytes);
+    right[i] = _mm512_setzero_si512();
+  }
+  float* right_sums = sums + kRows * kLanes;
+  Finished before = {_mm512_setzero_ps(), x + kExponents, right_sums, nullptr};
+  for (; blocks > 0; --blocks) {
+    before.starts = x + kStarts;
+    for (int line = 0; line < lines_ahead(kRows); ++line) {
+      _mm_prefetch(next + line * kLine, _MM_HINT_T1);
+    }
+    next += lines_ahead(kRows) * kLine;
+    half_block<kRows, 0>(x, w, left, right, before);
+    half_block<kRows, 1>(
+        x, w, right, left,
+        {_mm512_load_ps(w + kPanelExponents), x + kExponents, sums, x + kBlockBytes + kStarts});
+    before.w_exponents = _mm512_load_ps(w + kPanelExponents + kLanes * kWordBytes);
+    before.x_exponents = x + kExponents;
+    x += kBlockBytes;
+    w += kPanelBlockBytes;
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < kRows; ++i) {
+    add_scaled(
+        right[i],
+        _mm512_add_ps(before.w_exponents, broadcast_float(before.x_exponents + i * kWordBytes)),
+        right_sums + i * kLanes);
+  }
+}
+
+using BlocksFn = void (*)(const int8_t*, const uint8_t*, int64_t, float*,
+                          const std::byte*) noexcept;
+constexpr BlocksFn kBlocksFns[kMaxRows + 1] = {nullptr,
+                                               mxfp4_blocks_hot<1>,
+                                               mxfp4_blocks_hot<2>,
+                                               mxfp4_blocks_hot<3>,
+                                               mxfp4_blocks_hot<4>,
+                                               mxfp4_blocks_hot<5>,
+                                               mxfp4_blocks_hot<6>,
+                                               mxfp4_blocks_hot<7>,
+                                               mxfp4_blocks_hot<8>,
+                                               mxfp4_blocks_hot<9>,
+                                               mxfp4_blocks_hot<10>,
+                                               mxfp4_blocks_hot<11>,
+                                               mxfp4_blocks_hot<12>};
+
+// --- operands ------------------------------------------------------------------------------------
+
+// A range of the blocks of k.
+struct Chunk {
+  int64_t first, blocks;
+};
+
+constexpr int kOffset = 12;
+
+// Twice the value of the 16 e2m1 codes, plus 12.
+[[gnu::always_inline]] inline __m128i raised_table() {
+  alignas(16) int8_t table[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    table[i] = static_cast<int8_t>(e2m1_doubled(static_cast<uint8_t>(i)) + kOffset);
+  }
+  return _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+}
+// The bytes of e8m0 as exponents of HALF the scale, one half per operand being the 4 that doubling
+// both has multiplied by; NaN for the NaN scale.
+[[gnu::always_inline]] inline __m512 exponents_of(__m128i bytes) {
+  const __m512i wide = _mm512_cvtepu8_epi32(bytes);
+  const __m512 exponents =
+      _mm512_cvtepi32_ps(_mm512_sub_epi32(wide, _mm512_set1_epi32(kE8M0Bias + 1)));
+  const __mmask16 is_nan = _mm512_cmpeq_epi32_mask(wide, _mm512_set1_epi32(kE8M0NaN));
+  return _mm512_mask_mov_ps(exponents, is_nan, _mm512_set1_ps(kQuietNaN));
+}
+
+// Up to 16 bytes, zeros behind them.
+[[gnu::always_inline]] inline __m128i load_bytes(const uint8_t* p, int64_t count) {
+  const auto mask = static_cast<__mmask16>(count >= 16 ? 0xffff : (1 << count) - 1);
+  return _mm_maskz_loadu_epi8(mask, p);
+}
+
+// One row of x, 32 codes at a time, into its places of the group's blocks.
+[[gnu::noinline]] void convert_row(const LinearTile& tile, int64_t m, const Chunk& chunk,
+                                   int64_t rows, int64_t i, int8_t* group) {
+  const __m256i table = _mm256_broadcastsi128_si256(raised_table());
+  const int8_t* codes = tile.xq + m * tile.xq_stride + chunk.first * kNibbleBlock;
+  const int64_t count = tile.k - chunk.first * kNibbleBlock;
+  for (int64_t b = 0; b < chunk.blocks; ++b) {
+    const int64_t rest = count - b * kNibbleBlock;
+    const __mmask32 mask = rest >= kNibbleBlock ? ~0u : (1u << rest) - 1;
+    const __m256i x = _mm256_maskz_loadu_epi8(mask, codes + b * kNibbleBlock);
+    const __m256i raised = _mm256_shuffle_epi8(table, x);
+    const __m256i doubled = _mm256_sub_epi8(raised, _mm256_set1_epi8(kOffset));
+    const __m256i sums = _mm256_sad_epu8(raised, _mm256_setzero_si256());
+    const __m128i two =
+        _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    const auto sum = static_cast<int32_t>(_mm_cvtsi128_si64(two) + _mm_extract_epi64(two, 1));
+    int8_t* block = group + b * rows * kRowBlockBytes;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(block + i * kNibbleBlock), doubled);
+    const int32_t start = -kOffset * (sum - kOffset * static_cast<int32_t>(kNibbleBlock));
+    __builtin_memcpy(block + rows * kNibbleBlock + i * kWordBytes, &start, sizeof start);
+  }
+}
+
+void convert_row_exponents(const LinearTile& tile, int64_t m, const Chunk& chunk, int64_t rows,
+                           int64_t i, int8_t* group) {
+  const uint8_t* scale = tile.x_block_scale + m * mx_blocks(tile.k) + chunk.first;
+  int8_t* out = group + rows * (kNibbleBlock + kWordBytes) + i * kWordBytes;
+  for (int64_t b = 0; b < chunk.blocks; b += kLanes) {
+    alignas(64) float exponents[kLanes];
+    _mm512_store_ps(exponents, exponents_of(load_bytes(scale + b, chunk.blocks - b)));
+    const int64_t count = chunk.blocks - b < kLanes ? chunk.blocks - b : kLanes;
+    for (int64_t j = 0; j < count; ++j) {
+      __builtin_memcpy(out + (b + j) * rows * kRowBlockBytes, exponents + j, sizeof(float));
+    }
+  }
+}
+
+// 16 blocks of 16 outputs: out[b] holds block b of every output.
+[[gnu::always_inline]] inline void transpose16(__m128i (&v)[16]) {
+  __m128i t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm_unpacklo_epi8(v[i], v[i + 8]);
+    t[2 * i + 1] = _mm_unpackhi_epi8(v[i], v[i + 8]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    v[2 * i] = _mm_unpacklo_epi8(t[i], t[i + 8]);
+    v[2 * i + 1] = _mm_unpackhi_epi8(t[i], t[i + 8]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm_unpacklo_epi8(v[i], v[i + 8]);
+    t[2 * i + 1] = _mm_unpackhi_epi8(v[i], v[i + 8]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    v[2 * i] = _mm_unpacklo_epi8(t[i], t[i + 8]);
+    v[2 * i + 1] = _mm_unpackhi_epi8(t[i], t[i + 8]);
+  }
+}
+
+// Exponents of the outputs [n, n + 16), n + lanes <= tile.n, of a chunk.
+void expand_exponents(const LinearTile& tile, int64_t n, const Chunk& chunk, uint8_t* out) {
+  const int64_t stride = mx_blocks(tile.k);
+  const uint8_t* scale = tile.w_block_scale + n * stride + chunk.first;
+  for (int64_t b = 0; b < chunk.blocks; b += kLanes) {
+    __m128i v[kLanes];
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kLanes; ++i) {
+      v[i] = n + i < tile.n ? load_bytes(scale + i * stride + b, chunk.blocks - b)
+                            : _mm_setzero_si128();
+    }
+    transpose16(v);
+#pragma GCC unroll 16
+    for (int64_t j = 0; j < kLanes; ++j) {
+      if (b + j < chunk.blocks) {
+        _mm512_store_ps(out + (b + j) * kPanelBlockBytes, exponents_of(v[j]));
+      }
+    }
+  }
+}
+
+// A chunk of a panel as the hot loop reads it.
+[[gnu::noinline]] void expand_panel(const LinearTile& tile, int64_t n, const Chunk& chunk,
+                                    uint8_t* out) {
+  const __m512i table = _mm512_broadcast_i32x4(raised_table());
+  const __m512i low = _mm512_set1_epi8(0xf);
+  const std::byte* w = tile.w + nibble_offset(n, chunk.first * kNibbleBlock, tile.k);
+  for (int64_t b = 0; b < chunk.blocks; ++b) {
+#pragma GCC unroll 8
+    for (int step = 0; step < kSteps; ++step) {
+      const __m512i pair = _mm512_loadu_si512(w + b * kNibbleBlockBytes + step * kNibbleStepBytes);
+      uint8_t* place = out + b * kPanelBlockBytes + step * kPanelStepBytes;
+      _mm512_store_si512(place, _mm512_shuffle_epi8(table, _mm512_and_si512(pair, low)));
+      _mm512_store_si512(
+          place + kPanelStepBytes / kHalves,
+          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(pair, 4), low)));
+    }
+  }
+  expand_exponents(tile, n, chunk, out + kPanelExponents);
+  expand_exponents(tile, n + kLanes, chunk, out + kPanelExponents + kLanes * kWordBytes);
+}
+
+// --- tiles ---------------------------------------------------------------------------------------
+
+// Rows in equal groups of at most 12: 16 is 8 + 8.
+struct Groups {
+  int64_t m_begin, rows, count;
+  int64_t begin(int64_t g) const { return m_begin + rows * g / count; }
+  int64_t size(int64_t g) const { return rows * (g + 1) / count - rows * g / count; }
+};
+
+struct Scratch {
+  int8_t* x;       // rows in groups, a chunk each
+  uint8_t* panel;  // a chunk
+  float* part;     // sums of 512 k of one group, dual level only
+  float* sums;     // of every panel of the tile where there are several chunks, else of one
+};
+
+// Behind x the hot loop reads the starts of a block that is none.
+constexpr int64_t kXBytes =
+    kPanelTileM * kMaxChunk * kRowBlockBytes + kMaxRows * (kRowBlockBytes + kNibbleBlock);
+constexpr int64_t aligned(int64_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
+constexpr int64_t kPanelBytes = kMaxChunk * kPanelBlockBytes;
+constexpr int64_t kPartBytes = kMaxRows * kSumsPerRow * kWordBytes;
+
+int64_t scratch_bytes(int64_t k, int64_t tile_n) {
+  const int64_t columns = chunks_of(nibble_blocks(k)) == 1 ? kNibblePanel : tile_n;
+  return aligned(kXBytes) + kPanelBytes + kPartBytes + kPanelTileM * columns * kWordBytes;
+}
+
+Scratch split_scratch(std::byte* scratch) {
+  std::byte* panel = scratch + aligned(kXBytes);
+  std::byte* part = panel + kPanelBytes;
+  return {reinterpret_cast<int8_t*>(scratch), reinterpret_cast<uint8_t*>(panel),
+          reinterpret_cast<float*>(part), reinterpret_cast<float*>(part + kPartBytes)};
+}
+
+// sums += part * (x scale * w scale), and part = 0.
+void add_dual(const LinearTile& tile, int64_t m, int64_t rows, int64_t n, int64_t dual_block,
+              float* part, float* sums) {
+  const int64_t stride = dual_blocks(tile.k);
+  for (int half = 0; half < kHalves; ++half) {
+    alignas(64) float w_scale[kLanes];
+    for (int64_t j = 0; j < kLanes; ++j) {
+      const int64_t column = n + half * kLanes + j;
+      w_scale[j] = column < tile.n ? tile.w_dual_scale[column * stride + dual_block] : 0.0f;
+    }
+    const __m512 w = _mm512_load_ps(w_scale);
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t place = (half * rows + i) * kLanes;
+      const __m512 scale =
+          _mm512_mul_ps(w, broadcast_float(tile.x_dual_scale + (m + i) * stride + dual_block));
+      const __m512 scaled = _mm512_mul_ps(_mm512_load_ps(part + place), scale);
+      _mm512_store_ps(sums + place, _mm512_add_ps(_mm512_load_ps(sums + place), scaled));
+      _mm512_store_ps(part + place, _mm512_setzero_ps());
+    }
+  }
+}
+
+[[gnu::noinline]] void write_group(const LinearTile& tile, int64_t m, int64_t rows, int64_t n,
+                                   const float* sums) {
+  const int64_t bytes = float_size(tile.y_type);
+  for (int half = 0; half < kHalves; ++half) {
+    const __mmask16 mask = column_mask(tile.n_end - n, half);
+    const int64_t column = n + half * kLanes;
+    const __m512 bias = tile.bias == nullptr ? _mm512_setzero_ps()
+                                             : _mm512_maskz_loadu_ps(mask, tile.bias + column);
+    for (int64_t i = 0; i < rows; ++i) {
+      const __m512 sum = _mm512_load_ps(sums + (half * rows + i) * kLanes);
+      store16(static_cast<char*>(tile.y) + ((m + i) * tile.y_stride + column) * bytes, tile.y_type,
+              mask, _mm512_add_ps(sum, bias));
+    }
+  }
+}
+
+// One group of rows times one expanded panel.
+void multiply(const LinearTile& tile, const Chunk& chunk, int64_t m, int64_t rows, int64_t n,
+              const int8_t* x, const std::byte* next, const Scratch& scratch, float* sums) {
+  if (tile.w_dual_scale == nullptr) {
+    kBlocksFns[rows](x, scratch.panel, chunk.blocks, sums, next);
+    return;
+  }
+  for (int64_t b = 0; b < chunk.blocks; b += kDualBlocks) {
+    const int64_t count = chunk.blocks - b < kDualBlocks ? chunk.blocks - b : kDualBlocks;
+    kBlocksFns[rows](x + b * rows * kRowBlockBytes, scratch.panel + b * kPanelBlockBytes, count,
+                     scratch.part, next + b * lines_ahead(static_cast<int>(rows)) * kLine);
+    add_dual(tile, m, rows, n, (chunk.first + b) / kDualBlocks, scratch.part, sums);
+  }
+}
+
+void run_chunk(const LinearTile& tile, const Groups& groups, const Chunk& chunk,
+               const Scratch& scratch) {
+  const bool first = chunk.first == 0;
+  const bool last = chunk.first + chunk.blocks == nibble_blocks(tile.k);
+  const auto x_of = [&](int64_t g) {
+    return scratch.x + (groups.begin(g) - groups.m_begin) * chunk.blocks * kRowBlockBytes;
+  };
+  for (int64_t g = 0; g < groups.count; ++g) {
+    for (int64_t i = 0; i < groups.size(g); ++i) {
+      convert_row(tile, groups.begin(g) + i, chunk, groups.size(g), i, x_of(g));
+      convert_row_exponents(tile, groups.begin(g) + i, chunk, groups.size(g), i, x_of(g));
+    }
+  }
+  for (int64_t n = tile.n_begin; n < tile.n_end; n += kNibblePanel) {
+    expand_panel(tile, n, chunk, scratch.panel);
+    const int64_t panel_bytes = chunk.blocks * kNibbleBlockBytes;
+    const std::byte* next =
+        tile.w + nibble_offset(n + kNibblePanel, chunk.first * kNibbleBlock, tile.k);
+    float* panel_sums = scratch.sums + (first && last ? 0 : (n - tile.n_begin) * groups.rows);
+    for (int64_t g = 0; g < groups.count; ++g) {
+      const int64_t m = groups.begin(g), rows = groups.size(g);
+      float* sums = panel_sums + (m - groups.m_begin) * kSumsPerRow;
+      if (first) __builtin_memset(sums, 0, static_cast<size_t>(rows * kSumsPerRow * kWordBytes));
+      const int64_t asked = g * chunk.blocks * lines_ahead(static_cast<int>(rows)) * kLine;
+      multiply(tile, chunk, m, rows, n, x_of(g), next + asked % panel_bytes, scratch, sums);
+      if (last) write_group(tile, m, rows, n, sums);
+    }
+  }
+}
+
+}  // namespace
+
+int64_t mxfp4_wide_scratch_bytes(int64_t k) { return scratch_bytes(k, kWideTileN); }
+int64_t mxfp4_narrow_scratch_bytes(int64_t k) { return scratch_bytes(k, kNarrowTileN); }
+
+void mxfp4_linear(const LinearTile& tile) noexcept {
+  const int64_t rows = tile.m_end - tile.m_begin;
+  const Groups groups = {tile.m_begin, rows, (rows + kMaxRows - 1) / kMaxRows};
+  const Scratch scratch = split_scratch(tile.scratch);
+  __builtin_memset(scratch.part, 0, static_cast<size_t>(kPartBytes));
+  const int64_t blocks = nibble_blocks(tile.k);
+  const int64_t step = chunk_blocks(blocks);
+  for (int64_t first = 0; first < blocks; first += step) {
+    run_chunk(tile, groups, {first, blocks - first < step ? blocks - first : step}, scratch);
+  }
+}
+
+}  // namespace mezzotint::avx512_vnni

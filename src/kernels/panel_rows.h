@@ -1,0 +1,31 @@
+// Rows over kNibblePanels: codes of x times weights of four bits that stay so in memory.
+//
+// A tile walks k in chunks. For a chunk it first turns its rows of x into the operands of the dot
+// product (once for all columns of the tile), then, panel by panel, expands 32 outputs of w into
+// scratch (once for all rows of the tile) and multiplies; the sums of the chunks meet in scratch.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ops.h"
+
+namespace mezzotint {
+
+// Rows of x per expanded panel: 10 groups of 12. Columns per converted row of x: 32 panels where
+// there are rows enough to keep every thread busy, 8 else.
+constexpr int64_t kPanelTileM = 120;
+constexpr int64_t kWideTileN = 1024;
+constexpr int64_t kNarrowTileN = 256;
+
+constexpr const char* declines_wide(const LinearQuery& query) noexcept {
+  return query.m > kPanelTileM ? nullptr
+                               : "at most 120 rows: one tile, narrow ones spread over threads";
+}
+
+namespace avx512_vnni {
+int64_t mxfp4_wide_scratch_bytes(int64_t k);
+int64_t mxfp4_narrow_scratch_bytes(int64_t k);
+void mxfp4_linear(const LinearTile& tile) noexcept;
+}  // namespace avx512_vnni
+
+}  // namespace mezzotint
