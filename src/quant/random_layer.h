@@ -1,5 +1,5 @@
 // Random valid layers, made from the ParamSpec list of a file contract: what a file may legally
-// hold, not only what we write. For tests; the loader's own code plays no part in it.
+// hold, or only what we write. For tests and benchmarks; the loader's own code plays no part in it.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "quant/algorithm.h"
+#include "quant/coding.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
@@ -113,8 +114,9 @@ inline RandomForm random_form(const ParamSpec& spec, const LayerDims& dims, Rand
   return pick(forms, random);
 }
 
-inline Tensor random_tensor(const ParamSpec& spec, const LayerDims& dims, Random& random) {
-  const auto [dtype, shape] = random_form(spec, dims, random);
+inline Tensor random_tensor(const ParamSpec& spec, const RandomForm& form, const LayerDims& dims,
+                            Random& random) {
+  const auto& [dtype, shape] = form;
   if (dtype == DType::kI32 || dtype == DType::kI64) return random_integers(dtype, shape, random);
   if (!is_floating(dtype)) return random_bytes(spec, dtype, shape, dims, random);
   Tensor tensor = Tensor::allocate(dtype, shape);
@@ -142,9 +144,33 @@ inline LayerTensors make_random_layer(const AlgorithmRow& row, const std::string
   for (const ParamSpec& spec : row.contract->params) {
     if (!random_layer::has_part(spec, options, random)) continue;
     const bool is_float = spec.label == LabelRule::kFloat;
-    tensors.push_back({.name = tensor_name(spec, layer, prefix),
-                       .label = is_float ? "FLOAT" : std::string(row.name),
-                       .tensor = random_layer::random_tensor(spec, options.dims, random)});
+    tensors.push_back(
+        {.name = tensor_name(spec, layer, prefix),
+         .label = is_float ? "FLOAT" : std::string(row.name),
+         .tensor = random_layer::random_tensor(
+             spec, random_layer::random_form(spec, options.dims, random), options.dims, random)});
+  }
+  return tensors;
+}
+
+// The dtypes, shapes and parts that write_layer_params gives, offsets zero: what a layer of ours
+// costs in bytes and time. Works for algorithms that need statistics as well.
+inline LayerTensors make_written_layer(const AlgorithmRow& row, const std::string& layer,
+                                       const LayerDims& dims, HasBias has_bias,
+                                       random_layer::Random& random) {
+  LayerTensors tensors;
+  for (const ParamSpec& spec : row.contract->params) {
+    const bool written = spec.part == Part::kCore ||
+                         (spec.part == Part::kBias && has_bias == HasBias::kYes) ||
+                         (spec.part == Part::kLowRank && row.parameters.low_rank);
+    if (!written) continue;
+    ParamSpec filled = spec;
+    if (spec.field == &LinearParams::weight_offset) filled.values = ValueRule::kZero;
+    const WrittenForm form = written_form(spec, dims, Compat::kNone);
+    tensors.push_back(
+        {.name = tensor_name(spec, layer, layer),
+         .label = spec.label == LabelRule::kFloat ? "FLOAT" : std::string(row.name),
+         .tensor = random_layer::random_tensor(filled, {form.dtype, form.shape}, dims, random)});
   }
   return tensors;
 }

@@ -1,0 +1,83 @@
+#include "bench/attention_cases.h"
+
+#include <cmath>
+#include <memory>
+#include <utility>
+
+#include "bench/random_tensor.h"
+#include "kernels/fp8_attention_op.h"
+#include "nn/attention_state.h"
+
+namespace mezzotint::bench {
+namespace {
+
+struct Problem {
+  Attention attention;
+  AttentionCall call;
+  Tensor q, k, v, out;  // [1, tokens, heads, dim]
+
+  static HeadsView view(const Tensor& t) {
+    return {.data = t.buffer().mutable_data(),
+            .dtype = t.dtype(),
+            .batch = t.dim(0),
+            .seq = t.dim(1),
+            .heads = t.dim(2),
+            .dim = t.dim(3),
+            .batch_stride = t.size(),
+            .seq_stride = t.dim(2) * t.dim(3),
+            .head_stride = t.dim(3)};
+  }
+  void run(const ExecContext& ctx) const {
+    attention.run(view(q), view(k), view(v), view(out), call, ctx);
+  }
+};
+
+std::shared_ptr<Problem> make_problem(const Path& path, const AttentionCallShape& shape, Isa isa) {
+  const auto tokens = [&](int64_t count) { return Shape{1, count, shape.heads, shape.dim}; };
+  auto problem = std::make_shared<Problem>(
+      Problem{.attention = Attention("attention", {.heads = shape.heads, .head_dim = shape.dim}),
+              .call = {.scale = 1.0f / std::sqrt(static_cast<float>(shape.dim))},
+              .q = random_tensor(path.io, tokens(shape.q), 1),
+              .k = random_tensor(path.io, tokens(shape.kv), 2),
+              .v = random_tensor(path.io, tokens(shape.kv), 3),
+              .out = Tensor::allocate(path.io, tokens(shape.q))});
+  if (path.algorithm == "FP8_DYNAMIC") {
+    const Tensor rotation = random_tensor(DType::kF32, {shape.dim, shape.dim}, 4);
+    problem->attention.set_state(make_fp8_attention_state(rotation, rotation, 1.0f, isa));
+  }
+  return problem;
+}
+
+std::string kernel_of(const Path& path, Isa isa) {
+  if (path.algorithm != "FP8_DYNAMIC") return "float";
+  return std::string(choose_fp8_attention_kernel(isa).name);
+}
+
+}  // namespace
+
+std::vector<Case> attention_cases(const AttentionCallShape& shape, const CaseOptions& options) {
+  std::vector<Case> cases;
+  const Isa isa = active_isa();
+  for (const Path& path : paths()) {
+    if (!options.wants(path, Op::kAttention)) continue;
+    const std::shared_ptr<Problem> problem = make_problem(path, shape, isa);
+    for (const int threads : options.threads) {
+      const ExecContext ctx({.threads = threads});
+      const auto products = static_cast<double>(shape.q * shape.kv * shape.heads * shape.dim);
+      cases.push_back({.set = shape.name,
+                       .path = std::string(path.name),
+                       .kernel = kernel_of(path, isa),
+                       .m = shape.q,
+                       .n = shape.kv,
+                       .k = shape.heads * shape.dim,
+                       .threads = threads,
+                       .isa = isa,
+                       .peak = path.peak,
+                       .operations = 4 * products,  // q k and p v, a product and a sum each
+                       .call = [problem, ctx] { problem->run(ctx); }});
+    }
+  }
+  return cases;
+}
+
+}  // namespace mezzotint::bench

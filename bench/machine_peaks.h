@@ -1,0 +1,24 @@
+// What this machine can do at most, measured beside what is judged by it.
+//
+// On a shared machine neither a rate nor a peak taken alone says anything: measure both in turns.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "base/cpu_features.h"
+
+namespace mezzotint::bench {
+
+enum class Peak : uint8_t { kInt8Dot, kBf16Dot, kFma, kMemoryRead };
+inline constexpr int kPeaks = 4;
+
+// The best instruction of the kind that kernels of `isa` may use; empty: none. Without VNNI an int8
+// dot product is vpmaddwd on 16-bit numbers; without bf16 instructions a bf16 one is FMA on floats.
+std::string_view peak_instruction(Peak peak, Isa isa);
+
+// Operations per second, or bytes per second of kMemoryRead, of `threads` threads at once: about a
+// millisecond (memory: 20). 0 when the ISA has no such instruction.
+double measure_peak(Peak peak, Isa isa, int threads);
+
+}  // namespace mezzotint::bench
