@@ -17,6 +17,17 @@ constexpr int64_t kPanelTileM = 120;
 constexpr int64_t kWideTileN = 1024;
 constexpr int64_t kNarrowTileN = 256;
 
+// Rows and columns of an int4 tile: 10 groups of 12.
+constexpr int64_t kInt4TileM = 120;
+constexpr int64_t kInt4TileN = 256;
+
+// The four products of vpdpbusd, u4 * s8, sum up in 32 bits: 15 * 128 * k < 2^31.
+constexpr int64_t kInt4PanelsMaxK = 1118481;
+
+constexpr const char* declines_int4_panels(const LinearQuery& query) noexcept {
+  return query.k <= kInt4PanelsMaxK ? nullptr : "k > 1118481 may overflow 32 bits";
+}
+
 constexpr const char* declines_wide(const LinearQuery& query) noexcept {
   return query.m > kPanelTileM ? nullptr
                                : "at most 120 rows: one tile, narrow ones spread over threads";
@@ -26,6 +37,7 @@ namespace avx512_vnni {
 int64_t mxfp4_wide_scratch_bytes(int64_t k);
 int64_t mxfp4_narrow_scratch_bytes(int64_t k);
 void mxfp4_linear(const LinearTile& tile) noexcept;
+void int4_panels_linear(const LinearTile& tile) noexcept;
 }  // namespace avx512_vnni
 
 }  // namespace mezzotint

@@ -1,5 +1,7 @@
-// kInt8Vnni weights by vpdpbusd. The weights (unsigned) sit in registers, the activations (signed)
-// come as {1to16} broadcasts from memory, which cost nothing beside the dot product.
+// Integer codes times int8 or int4 codes by vpdpbusd: kInt8Vnni panels as they are, kNibblePanels
+// expanded in registers, which costs nothing beside 24 dot products on other pipes. The weights
+// (unsigned) sit in registers, the activations (signed) come as {1to16} broadcasts from memory,
+// which cost nothing beside the dot product.
 //
 // A tile of 14 rows x 32 columns: 28 accumulators, 2 registers of weights, 2 spare. One step of
 // 4 k is 28 dot products, 28 cycles on one 512-bit pipe, and 128 + 56 bytes read: far below what
@@ -9,16 +11,22 @@
 #include "kernels/cpu/avx512_vnni/panel.h"
 #include "kernels/int8_rows.h"
 #include "kernels/int8_vnni_layout.h"
+#include "kernels/nibble_panels_layout.h"
+#include "kernels/panel_rows.h"
 #include "numerics/int8.h"
 
 namespace mezzotint::avx512_vnni {
 namespace {
 
 constexpr int kMaxRows = 14;
-constexpr int kVectors = 2;  // a panel of 32 columns
-constexpr int64_t kStepBytes = kVnniPanel * kVnniStep;
+constexpr int kVectors = 2;          // a panel of 32 columns
 constexpr int kUnroll = 4;           // steps per turn of the loop
-constexpr int64_t kPrefetch = 1024;  // bytes ahead in the weights: 8 steps, 224 cycles
+constexpr int64_t kPrefetch = 1024;  // bytes ahead in the panel: 8 steps, 224 cycles
+constexpr int64_t kLine = 64;
+
+// Lines of the next panel that a turn asks for, so that a tile's groups together ask for all of it:
+// a turn reads 8 lines of its own panel, and few rows mean few groups.
+constexpr int lines_ahead(int rows) { return rows <= 8 ? 4 : 1; }
 
 // Fewer accumulators than the latency asks for (8) when there are few rows: these take the steps of
 // k by turns in several sets, added at the end.
@@ -27,7 +35,8 @@ constexpr int phases_for(int rows) { return rows == 1 ? 4 : (rows <= 3 ? 2 : 1);
 struct PanelArgs {
   const int8_t* x;  // row 0 of the group
   int64_t x_stride;
-  const uint8_t* w;  // panel
+  const std::byte* w;     // panel
+  const std::byte* next;  // what to ask memory for: weights of the next panel
   int64_t steps;
   const int32_t* x_sum;
   const float* x_scale;
@@ -65,17 +74,42 @@ template <int kRows>
 constexpr int kRowsPerBase = 3;
 constexpr int kBases = (kMaxRows + kRowsPerBase - 1) / kRowsPerBase;
 
-template <int kRows>
+// How a panel holds its codes, and one step of it as codes + kOffset.
+struct Int8Panel {
+  static constexpr int kMaxRows = 14;
+  static constexpr int32_t kOffset = kVnniOffset;
+  static constexpr int64_t kStepBytes = kVnniPanel * kVnniStep;
+  [[gnu::always_inline]] static inline void load(const std::byte* step, __m512i (&w)[kVectors]) {
+    w[0] = _mm512_loadu_si512(step);
+    w[1] = _mm512_loadu_si512(step + kStepBytes / kVectors);
+  }
+};
+
+// Nibbles in two's complement: their sign bits are flipped.
+struct Int4Panel {
+  static constexpr int kMaxRows = 12;  // two constants and a temporary take the other registers
+  static constexpr int32_t kOffset = 8;
+  static constexpr int64_t kStepBytes = kNibbleStepBytes;
+  [[gnu::always_inline]] static inline void load(const std::byte* step, __m512i (&w)[kVectors]) {
+    const __m512i low = _mm512_set1_epi8(0xf);
+    const __m512i flip = _mm512_set1_epi8(kOffset);
+    const __m512i pair = _mm512_loadu_si512(step);
+    w[0] = _mm512_xor_si512(_mm512_and_si512(pair, low), flip);
+    w[1] = _mm512_xor_si512(_mm512_and_si512(_mm512_srli_epi16(pair, 4), low), flip);
+  }
+};
+
+template <typename Panel, int kRows>
 [[gnu::always_inline]] inline void dot_step(const int8_t* const (&base)[kBases], int64_t stride,
-                                            int64_t k, const uint8_t* w,
+                                            int64_t k, const std::byte* step,
                                             __m512i (&acc)[kRows][kVectors]) {
-  const __m512i w0 = _mm512_load_si512(w);
-  const __m512i w1 = _mm512_load_si512(w + kStepBytes / kVectors);
+  __m512i w[kVectors];
+  Panel::load(step, w);
 #pragma GCC unroll 14
   for (int i = 0; i < kRows; ++i) {
     const __m512i x = broadcast_int(base[i / kRowsPerBase] + i % kRowsPerBase * stride + k);
-    acc[i][0] = _mm512_dpbusd_epi32(acc[i][0], w0, x);
-    acc[i][1] = _mm512_dpbusd_epi32(acc[i][1], w1, x);
+    acc[i][0] = _mm512_dpbusd_epi32(acc[i][0], w[0], x);
+    acc[i][1] = _mm512_dpbusd_epi32(acc[i][1], w[1], x);
   }
 }
 
@@ -86,7 +120,7 @@ template <int kRows>
              : _mm512_maskz_loadu_epi32(column_mask(args.columns, v), args.acc_bias + v * kLanes);
 }
 
-template <int kRows>
+template <typename Panel, int kRows>
 void int8_panel_hot(const PanelArgs& args) noexcept {
   constexpr int kPhases = phases_for(kRows);
   __m512i acc[kPhases][kRows][kVectors];
@@ -94,7 +128,7 @@ void int8_panel_hot(const PanelArgs& args) noexcept {
   for (int p = 0; p < kPhases; ++p) {
 #pragma GCC unroll 14
     for (int i = 0; i < kRows; ++i) {
-      const int32_t start = p == 0 ? -kVnniOffset * args.x_sum[i] : 0;
+      const int32_t start = p == 0 ? -Panel::kOffset * args.x_sum[i] : 0;
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) {
         acc[p][i][v] = _mm512_set1_epi32(start);
@@ -106,22 +140,29 @@ void int8_panel_hot(const PanelArgs& args) noexcept {
   const int8_t* base[kBases];
 #pragma GCC unroll 5
   for (int b = 0; b < kBases; ++b) base[b] = args.x + b * kRowsPerBase * stride;
-  const uint8_t* w = args.w;
+  const std::byte* w = args.w;
+  const std::byte* next = args.next;
   int64_t step = 0;
   for (; step + kUnroll <= args.steps; step += kUnroll) {
 #pragma GCC unroll 4
     for (int u = 0; u < kUnroll; ++u) {
-      _mm_prefetch(w + u * kStepBytes + kPrefetch, _MM_HINT_T0);
-      _mm_prefetch(w + u * kStepBytes + kPrefetch + 64, _MM_HINT_T0);
-      dot_step<kRows>(base, stride, u * kVnniStep, w + u * kStepBytes, acc[u % kPhases]);
+      const std::byte* step_w = w + u * Panel::kStepBytes;
+      for (int64_t at = 0; at < Panel::kStepBytes; at += kLine) {
+        _mm_prefetch(step_w + kPrefetch + at, _MM_HINT_T0);
+      }
+      dot_step<Panel>(base, stride, u * kVnniStep, step_w, acc[u % kPhases]);
     }
-    w += kUnroll * kStepBytes;
+    for (int line = 0; line < lines_ahead(kRows); ++line) {
+      _mm_prefetch(next + line * kLine, _MM_HINT_T1);
+    }
+    next += lines_ahead(kRows) * kLine;
+    w += kUnroll * Panel::kStepBytes;
 #pragma GCC unroll 5
     for (int b = 0; b < kBases; ++b) base[b] += kUnroll * kVnniStep;
   }
   for (; step < args.steps; ++step) {
-    dot_step<kRows>(base, stride, 0, w, acc[0]);
-    w += kStepBytes;
+    dot_step<Panel>(base, stride, 0, w, acc[0]);
+    w += Panel::kStepBytes;
 #pragma GCC unroll 5
     for (int b = 0; b < kBases; ++b) base[b] += kVnniStep;
   }
@@ -137,51 +178,78 @@ void int8_panel_hot(const PanelArgs& args) noexcept {
 }
 
 using PanelFn = void (*)(const PanelArgs&) noexcept;
+
+template <typename Panel, int kRows>
+constexpr PanelFn panel_fn() {
+  if constexpr (kRows <= Panel::kMaxRows) return int8_panel_hot<Panel, kRows>;
+  return nullptr;
+}
+
+template <typename Panel>
 constexpr PanelFn kPanelFns[kMaxRows + 1] = {nullptr,
-                                             int8_panel_hot<1>,
-                                             int8_panel_hot<2>,
-                                             int8_panel_hot<3>,
-                                             int8_panel_hot<4>,
-                                             int8_panel_hot<5>,
-                                             int8_panel_hot<6>,
-                                             int8_panel_hot<7>,
-                                             int8_panel_hot<8>,
-                                             int8_panel_hot<9>,
-                                             int8_panel_hot<10>,
-                                             int8_panel_hot<11>,
-                                             int8_panel_hot<12>,
-                                             int8_panel_hot<13>,
-                                             int8_panel_hot<14>};
+                                             panel_fn<Panel, 1>(),
+                                             panel_fn<Panel, 2>(),
+                                             panel_fn<Panel, 3>(),
+                                             panel_fn<Panel, 4>(),
+                                             panel_fn<Panel, 5>(),
+                                             panel_fn<Panel, 6>(),
+                                             panel_fn<Panel, 7>(),
+                                             panel_fn<Panel, 8>(),
+                                             panel_fn<Panel, 9>(),
+                                             panel_fn<Panel, 10>(),
+                                             panel_fn<Panel, 11>(),
+                                             panel_fn<Panel, 12>(),
+                                             panel_fn<Panel, 13>(),
+                                             panel_fn<Panel, 14>()};
+
+// Rows in equal groups: 16 is 8 + 8, not 14 + 2.
+struct Groups {
+  int64_t m_begin, rows, largest;
+  int64_t count() const { return (rows + largest - 1) / largest; }
+  int64_t begin(int64_t g) const { return m_begin + rows * g / count(); }
+};
+
+// One panel against all rows of the tile: the panel and the rows stay in the second-level cache.
+template <typename Panel>
+void multiply_panel(const LinearTile& tile, int64_t n, int64_t w_offset, int64_t panel_bytes) {
+  const Groups groups = {tile.m_begin, tile.m_end - tile.m_begin, Panel::kMaxRows};
+  const int64_t y_bytes = float_size(tile.y_type);
+  const int64_t columns = tile.n_end - n;
+  const int64_t steps = vnni_steps(tile.k);
+  for (int64_t g = 0; g < groups.count(); ++g) {
+    const int64_t m = groups.begin(g), rows = groups.begin(g + 1) - m;
+    const int64_t asked = g * (steps / kUnroll) * lines_ahead(static_cast<int>(rows)) * kLine;
+    kPanelFns<Panel>[rows]({
+        .x = tile.xq + m * tile.xq_stride,
+        .x_stride = tile.xq_stride,
+        .w = tile.w + w_offset,
+        .next = tile.w + w_offset + panel_bytes + asked % panel_bytes,
+        .steps = steps,
+        .x_sum = tile.x_sum + m,
+        .x_scale = tile.x_scale + m,
+        .w_scale = tile.w_scale + n,
+        .acc_bias = tile.acc_bias == nullptr ? nullptr : tile.acc_bias + n,
+        .bias = tile.bias == nullptr ? nullptr : tile.bias + n,
+        .y = static_cast<char*>(tile.y) + (m * tile.y_stride + n) * y_bytes,
+        .y_row_bytes = tile.y_stride * y_bytes,
+        .y_type = tile.y_type,
+        .columns = columns < kVnniPanel ? columns : kVnniPanel,
+    });
+  }
+}
 
 }  // namespace
 
-// One panel at a time against all rows of the tile: the panel (32 k bytes) and the rows stay in the
-// second-level cache. Rows split into equal groups: 16 is 8 + 8, not 14 + 2.
 void int8_vnni_linear(const LinearTile& tile) noexcept {
-  const int64_t rows = tile.m_end - tile.m_begin;
-  const int64_t groups = (rows + kMaxRows - 1) / kMaxRows;
-  const int64_t y_bytes = float_size(tile.y_type);
   for (int64_t n = tile.n_begin; n < tile.n_end; n += kVnniPanel) {
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t m = tile.m_begin + rows * g / groups;
-      const int64_t m_end = tile.m_begin + rows * (g + 1) / groups;
-      const int64_t columns = tile.n_end - n;
-      kPanelFns[m_end - m]({
-          .x = tile.xq + m * tile.xq_stride,
-          .x_stride = tile.xq_stride,
-          .w = reinterpret_cast<const uint8_t*>(tile.w) + vnni_offset(n, 0, tile.k),
-          .steps = vnni_steps(tile.k),
-          .x_sum = tile.x_sum + m,
-          .x_scale = tile.x_scale + m,
-          .w_scale = tile.w_scale + n,
-          .acc_bias = tile.acc_bias == nullptr ? nullptr : tile.acc_bias + n,
-          .bias = tile.bias == nullptr ? nullptr : tile.bias + n,
-          .y = static_cast<char*>(tile.y) + (m * tile.y_stride + n) * y_bytes,
-          .y_row_bytes = tile.y_stride * y_bytes,
-          .y_type = tile.y_type,
-          .columns = columns < kVnniPanel ? columns : kVnniPanel,
-      });
-    }
+    multiply_panel<Int8Panel>(tile, n, vnni_offset(n, 0, tile.k), vnni_panel_bytes(tile.k));
+  }
+}
+
+void int4_panels_linear(const LinearTile& tile) noexcept {
+  static_assert(kNibblePanel == kVnniPanel && kNibbleStep == kVnniStep);
+  for (int64_t n = tile.n_begin; n < tile.n_end; n += kNibblePanel) {
+    multiply_panel<Int4Panel>(tile, n, nibble_offset(n, 0, tile.k), nibble_panel_bytes(tile.k));
   }
 }
 
