@@ -5,8 +5,9 @@
 #include <utility>
 
 #include "bench/random_tensor.h"
-#include "kernels/fp8_attention_op.h"
+#include "kernels/attention_op.h"
 #include "nn/attention_state.h"
+#include "solve/hadamard.h"
 
 namespace mezzotint::bench {
 namespace {
@@ -42,15 +43,17 @@ std::shared_ptr<Problem> make_problem(const Path& path, const AttentionCallShape
               .v = random_tensor(path.io, tokens(shape.kv), 3),
               .out = Tensor::allocate(path.io, tokens(shape.q))});
   if (path.algorithm == "FP8_DYNAMIC") {
-    const Tensor rotation = random_tensor(DType::kF32, {shape.dim, shape.dim}, 4);
+    const Tensor rotation = make_rotation(shape.dim, kRotationSeed);
     problem->attention.set_state(make_fp8_attention_state(rotation, rotation, 1.0f, isa));
   }
   return problem;
 }
 
 std::string kernel_of(const Path& path, Isa isa) {
-  if (path.algorithm != "FP8_DYNAMIC") return "float";
-  return std::string(choose_fp8_attention_kernel(isa).name);
+  const AttentionForm form =
+      path.algorithm == "FP8_DYNAMIC" ? AttentionForm::kFp8 : AttentionForm::kFloat;
+  const FloatType type = path.io == DType::kBF16 ? FloatType::kBF16 : FloatType::kF32;
+  return std::string(choose_attention_kernel(form, type, isa).name);
 }
 
 }  // namespace

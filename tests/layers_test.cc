@@ -81,18 +81,21 @@ std::string fault_in_public_header(const Include& include) {
 }
 
 std::string fault_in_isa_file(const std::string& file, const Include& include) {
-  const std::string own_folder = fs::path(file).parent_path().string().substr(4) + "/";
+  // avx512_bf16 extends avx512: a folder may include the one whose flags its own begin with.
+  const std::string own_folder = fs::path(file).parent_path().string().substr(4);
   const std::string& path = include.path;
+  const std::string folder = fs::path(path).parent_path().string();
+  const bool is_extended = own_folder == folder || own_folder.starts_with(folder + "_");
   // kernels/*.h, and what all ISA folders share: kernels/cpu/*.inl
   const bool kernels_header =
       path.starts_with("kernels/") &&
       path.find('/', path.starts_with("kernels/cpu/") ? 12 : 8) == std::string::npos;
   if (is_standard(include)) return "";
-  if (include.quoted &&
-      (path.starts_with("numerics/") || kernels_header || path.starts_with(own_folder))) {
+  if (include.quoted && (path.starts_with("numerics/") || kernels_header || is_extended)) {
     return "";
   }
-  return "an ISA file includes only std, numerics/, kernels/*.h and its own folder";
+  return "an ISA file includes only std, numerics/, kernels/*.h, its own folder and what that "
+         "extends";
 }
 
 std::string fault_in_layer(const std::string& layer, const Include& include) {

@@ -104,6 +104,41 @@ TEST_P(E4M3OpsOf, AmaxFindsTheLargestMagnitudeAnywhere) {
   EXPECT_EQ(ops().amax(nullptr, 0), 0.0f);
 }
 
+// How many elements of y are further from ((x * before) H) * after than two products and log2 n
+// additions allow.
+int hadamard_faults(const std::vector<float>& x, const std::vector<float>& before,
+                    const std::vector<float>& after, const std::vector<float>& y) {
+  int faults = 0;
+  for (size_t j = 0; j < y.size(); ++j) {
+    double sum = 0, magnitude = 0;
+    for (size_t i = 0; i < y.size(); ++i) {
+      const double term = static_cast<double>(x[i]) * before[i];
+      sum += __builtin_parityll(i & j) != 0 ? -term : term;
+      magnitude += std::abs(term);
+    }
+    const double roundings = 2 + std::log2(static_cast<double>(y.size()));
+    const double bound = roundings * 0x1p-24 * magnitude * std::abs(after[j]) + 0x1p-149;
+    faults += std::abs(y[j] - sum * after[j]) > bound ? 1 : 0;
+  }
+  return faults;
+}
+
+TEST_P(E4M3OpsOf, HadamardIsTheProductWithSylvestersMatrix) {
+  for (const int64_t n : {16, 32, 64, 128, 256}) {
+    const std::vector<float> x(testing_data::floats(n, 1)), before(static_cast<size_t>(n), -0.5f);
+    std::vector<float> after(testing_data::floats(n, 3)), y = x, portable = x;
+    for (float& v : after) v = v == 0.0f ? 1.0f : v;
+    ops().hadamard(before.data(), after.data(), y.data(), n);
+    float_ops(Isa::kPortable).hadamard(before.data(), after.data(), portable.data(), n);
+    EXPECT_EQ(y, portable);
+    EXPECT_EQ(hadamard_faults(x, before, after, y), 0) << n;
+    std::vector<float> other = before;
+    other[5] = 0.5f;
+    ASSERT_NE(x[5], 0.0f);
+    EXPECT_EQ(hadamard_faults(x, other, after, y), n);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Isa, E4M3OpsOf, testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
                          [](const auto& info) { return std::string(isa_name(info.param)); });
 

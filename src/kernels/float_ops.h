@@ -46,6 +46,8 @@ struct FloatOps {
 
   // Parts of FP8 attention (numerics/fp8_block.h, numerics/e4m3.h).
   float (*amax)(const float* x, int64_t n) noexcept;  // largest |x|; NaN when there is one
+  // x = ((x * before) H) * after with Sylvester's H:[n,n] of +-1; n a power of two, at least 16
+  void (*hadamard)(const float* before, const float* after, float* x, int64_t n) noexcept;
   void (*e4m3_codes)(const float* x, float scale, uint8_t* codes,
                      int64_t n) noexcept;  // e4m3(x / scale), half to even; scale > 0
   void (*widen_e4m3)(const uint8_t* codes, float* y, int64_t n) noexcept;

@@ -187,6 +187,59 @@ float amax_of_run(const float* x, int64_t n) noexcept {
   return largest_lane(largest);
 }
 
+// The pairs of lanes that differ in one bit of their index become sum and difference.
+template <int kDistance>
+[[gnu::always_inline]] inline Vec butterfly(Vec a) {
+  alignas(64) static constexpr auto kSigns = [] {
+    struct {
+      float lane[kLanes];
+    } signs{};
+    for (int i = 0; i < kLanes; ++i) signs.lane[i] = (i & kDistance) != 0 ? -1.0f : 1.0f;
+    return signs;
+  }();
+  return exchange_lanes<kDistance>(a) + a * load(kSigns.lane);
+}
+
+// One stage between vectors that are `distance` apart.
+[[gnu::always_inline]] inline void butterfly(Vec* v, int64_t count, int64_t distance) {
+  for (int64_t i = 0; i < count; ++i) {
+    if ((i & distance) != 0) continue;
+    const Vec a = v[i], b = v[i + distance];
+    v[i] = a + b;
+    v[i + distance] = a - b;
+  }
+}
+
+// 128 floats, or 64, stay in registers.
+template <int kVectors>
+void hadamard_of(const float* before, const float* after, float* x) {
+  Vec v[kVectors];
+  for (int i = 0; i < kVectors; ++i) {
+    const Vec a = load(x + i * kLanes) * load(before + i * kLanes);
+    v[i] = butterfly<8>(butterfly<4>(butterfly<2>(butterfly<1>(a))));
+  }
+  for (int distance = 1; distance < kVectors; distance *= 2) butterfly(v, kVectors, distance);
+  for (int i = 0; i < kVectors; ++i) store(x + i * kLanes, v[i] * load(after + i * kLanes));
+}
+
+void hadamard(const float* before, const float* after, float* x, int64_t n) noexcept {
+  if (n == 8 * kLanes) return hadamard_of<8>(before, after, x);
+  if (n == 4 * kLanes) return hadamard_of<4>(before, after, x);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Vec a = load(x + i) * load(before + i);
+    store(x + i, butterfly<8>(butterfly<4>(butterfly<2>(butterfly<1>(a)))));
+  }
+  for (int64_t distance = kLanes; distance < n; distance *= 2) {
+    for (int64_t i = 0; i < n; i += kLanes) {
+      if ((i & distance) != 0) continue;
+      const Vec a = load(x + i), b = load(x + i + distance);
+      store(x + i, a + b);
+      store(x + i + distance, a - b);
+    }
+  }
+  for (int64_t i = 0; i < n; i += kLanes) store(x + i, load(x + i) * load(after + i));
+}
+
 void e4m3_codes(const float* x, float scale, uint8_t* codes, int64_t n) noexcept {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) store_e4m3(codes + i, load(x + i) / splat(scale));
@@ -214,8 +267,8 @@ void round_to_e4m3(float factor, float* x, int64_t n) noexcept {
 }  // namespace
 
 constinit const FloatOps kFloatOps = {
-    silu,     gelu_tanh,   layer_norm_modulate, rms_norm,   rotate_pairs, add_scaled,
-    widen,    narrow,      widen_int8,          scale_bias, max_of_run,   exp_sum,
-    multiply, amax_of_run, e4m3_codes,          widen_e4m3, round_to_e4m3};
+    silu,     gelu_tanh,  layer_norm_modulate, rms_norm,     rotate_pairs, add_scaled, widen,
+    narrow,   widen_int8, scale_bias,          max_of_run,   exp_sum,      multiply,   amax_of_run,
+    hadamard, e4m3_codes, widen_e4m3,          round_to_e4m3};
 
 }  // namespace mezzotint::MZ_ISA

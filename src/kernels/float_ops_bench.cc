@@ -7,11 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/attention_op.h"
 #include "kernels/bench_peak.h"
 #include "kernels/float_ops.h"
-#include "kernels/fp8_attention_op.h"
-#include "kernels/linear_driver.h"
 #include "kernels/test_data.h"
 
 namespace mezzotint {
@@ -71,48 +68,6 @@ void bench_quantize_rows(benchmark::State& state, const QuantizeRowsKernel& row,
   });
 }
 
-// S x S tokens, D = 128, BSHD; the share is that of the float peak.
-enum class AttentionForm : uint8_t { kFloat, kFp8 };
-void bench_attention(benchmark::State& state, AttentionForm form, int64_t batch, int64_t seq,
-                     int64_t heads) {
-  constexpr int64_t kDim = 128;
-  const ExecContext ctx({.threads = 1});
-  const int64_t count = batch * seq * heads * kDim;
-  std::vector<float> q = floats(count, 1), k = floats(count, 2), v = floats(count, 3);
-  for (std::vector<float>* t : {&q, &k, &v}) {
-    for (float& value : *t) value = clamp(value, -3, 3);
-  }
-  std::vector<float> out(q.size());
-  const auto view = [&](std::vector<float>& data) {
-    return HeadsView{.data = data.data(),
-                     .batch = batch,
-                     .seq = seq,
-                     .heads = heads,
-                     .dim = kDim,
-                     .batch_stride = seq * heads * kDim,
-                     .seq_stride = heads * kDim,
-                     .head_stride = kDim};
-  };
-  const std::vector<float> rotation = floats(kDim * kDim, 4);
-  const Fp8AttentionSetup setup = {rotation.data(), rotation.data(), 1.0f};
-  const AttentionCall call = {0.088f, {}};
-  bench::BesidePeak beside(bench::Arithmetic::kFloat);
-  for (auto _ : state) {
-    beside.measure([&] {
-      if (form == AttentionForm::kFloat) {
-        run_float_attention(view(q), view(k), view(v), view(out), call, detected_isa(), ctx);
-      } else {
-        run_fp8_attention(view(q), view(k), view(v), view(out), call, setup,
-                          choose_fp8_attention_kernel(detected_isa()), ctx);
-      }
-    });
-  }
-  const double operations = 4.0 * static_cast<double>(batch * seq * seq * heads * kDim);
-  state.counters["best_us"] = beside.best_seconds() * 1e6;
-  state.counters["gflops"] = operations / beside.best_seconds() / 1e9;
-  state.counters["share"] = beside.share(operations);
-}
-
 const bool kRegistered = [] {
   const char* names[] = {"silu",     "gelu_tanh",    "layer_norm_modulate",
                          "rms_norm", "rotate_pairs", "add_scaled",
@@ -132,16 +87,6 @@ const bool kRegistered = [] {
       benchmark::RegisterBenchmark(
           name.c_str(), [&row, type](benchmark::State& s) { bench_quantize_rows(s, row, type); });
     }
-  }
-  // The demo model (32 samples of 80 tokens), FLUX.1 at 512 x 512.
-  for (AttentionForm form : {AttentionForm::kFloat, AttentionForm::kFp8}) {
-    const std::string name = form == AttentionForm::kFloat ? "attention" : "fp8_attention";
-    benchmark::RegisterBenchmark((name + "/32x80x2").c_str(), [form](benchmark::State& s) {
-      bench_attention(s, form, 32, 80, 2);
-    });
-    benchmark::RegisterBenchmark((name + "/1x1536x4").c_str(), [form](benchmark::State& s) {
-      bench_attention(s, form, 1, 1536, 4);
-    });
   }
   return true;
 }();

@@ -1,10 +1,11 @@
-#include "kernels/fp8_attention_op.h"
+#include "kernels/attention_op.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -32,12 +33,20 @@ Rotations same_rotation(int64_t dim) {
   return {r, r};
 }
 
+const AttentionKernel& best_row() {
+  return choose_attention_kernel(AttentionForm::kFp8, FloatType::kF32, active_isa());
+}
+
 Heads run(Problem p, const Rotations& rotation, float p_scale = 1.0f, int threads = 1,
-          const Fp8AttentionKernel& row = choose_fp8_attention_kernel(active_isa())) {
+          const AttentionKernel& row = best_row()) {
   Heads out = p.q;
-  run_fp8_attention(p.q.with_data(), p.k.with_data(), p.v.with_data(), out.with_data(),
-                    {p.scale, p.kv_length}, {rotation.q.data(), rotation.k.data(), p_scale}, row,
-                    ExecContext({.threads = threads}));
+  run_attention(p.q.with_data(), p.k.with_data(), p.v.with_data(), out.with_data(),
+                {p.scale, p.kv_length},
+                {.form = AttentionForm::kFp8,
+                 .q_rot = {.matrix = rotation.q.data()},
+                 .k_rot = {.matrix = rotation.k.data()},
+                 .p_scale = p_scale},
+                row, ExecContext({.threads = threads}));
   return out;
 }
 
@@ -132,7 +141,7 @@ TEST(Fp8Attention, TheFirstTierSeesOneWrongScaleOrRotationEntry) {
 TEST(Fp8Attention, EveryRowOfTheOpMeetsTheTiersWithEitherScaleOfP) {
   const Problem p = make_attention({1, 60, 300, 2, 1, 72}, DType::kF32, Order::kBSHD);
   const Rotations rotation = same_rotation(72);
-  for (const Fp8AttentionKernel& row : fp8_attention_kernels()) {
+  for (const AttentionKernel& row : attention_kernels()) {
     if (row.isa > active_isa()) continue;
     for (const float p_scale : {1.0f, 448.0f}) {
       SCOPED_TRACE(testing::Message() << row.name << ", P scale " << p_scale);
@@ -239,6 +248,60 @@ TEST(Fp8Attention, OneRotationOfBothKeepsTheScores) {
   }
   EXPECT_NE(run(p, rotation).bytes, run(p, transposed).bytes);  // x R, not x R^T
   EXPECT_LT(compare(p, mixed, run(p, mixed)).given.cosine(), 0.8);
+}
+
+TEST(Fp8Attention, AFastTransformIsTheRotationByItsMatrix) {
+  for (const int64_t dim : {64, 128}) {
+    std::mt19937 rng(3);
+    std::vector<float> matrix, before, after(static_cast<size_t>(dim), 0.125f);
+    for (int64_t i = 0; i < dim; ++i) before.push_back(rng() % 2 == 0 ? 1.0f : -1.0f);
+    for (int64_t i = 0; i < dim; ++i) {
+      for (int64_t j = 0; j < dim; ++j) {
+        const float sign = __builtin_parityll(static_cast<uint64_t>(i & j)) != 0 ? -1.0f : 1.0f;
+        matrix.push_back(sign * before[static_cast<size_t>(i)] * 0.125f);
+      }
+    }
+    Problem p = make_attention({1, 140, 300, 1, 1, dim}, DType::kF32, Order::kBSHD);
+    p.scale /= static_cast<float>(dim) / 64.0f;  // R R^T = dim / 64
+    Heads out = p.q;
+    const Rotation r = {matrix.data(), before.data(), after.data()};
+    run_attention(p.q.with_data(), p.k.with_data(), p.v.with_data(), out.with_data(), {p.scale, {}},
+                  {.form = AttentionForm::kFp8, .q_rot = r, .k_rot = r}, best_row(),
+                  ExecContext({.threads = 1}));
+    const Tiers t = compare(p, {matrix, matrix}, out);
+    EXPECT_LE(t.emulated.relative(), 5e-4);
+    EXPECT_LE(t.over_bound, 0.0);
+    Rotations other = {matrix, matrix};
+    for (size_t i = 0; i < static_cast<size_t>(dim); ++i) other.q[i] = -other.q[i];
+    EXPECT_GT(compare(p, other, out).emulated.relative(), 0.01);
+  }
+}
+
+TEST(Fp8Attention, ANegativeScaleTurnsTheScores) {
+  Problem p = make_attention({1, 20, 300, 1, 1, 64}, DType::kF32, Order::kBSHD);
+  p.scale = -p.scale;
+  const Rotations rotation = same_rotation(64);
+  for (const AttentionKernel& row : attention_kernels()) {
+    if (row.isa > active_isa()) continue;
+    expect_tiers(compare(p, rotation, run(p, rotation, 1.0f, 1, row)), DType::kF32);
+  }
+}
+
+TEST(Fp8Attention, MoreHeadsThanOnePackingHoldsGiveTheSame) {
+  // 20 heads of 4 MB: k and v are packed 12 heads at a time or fewer.
+  const int64_t heads = 20, keys = 4000;
+  const Problem p = make_attention({1, 1, keys, heads, heads, 128}, DType::kBF16, Order::kBSHD);
+  const Rotations rotation = {fp8_oracle::identity(128), fp8_oracle::identity(128)};
+  const Heads out = run(p, rotation);
+  for (const int64_t h : {int64_t{0}, int64_t{7}, int64_t{15}, heads - 1}) {
+    const Head head = fp8_oracle::make_head(p, rotation.q, rotation.k, 0, h);
+    Distance distance;
+    const std::vector<double> want = fp8_oracle::emulated_row(head, 0, 1.0);
+    for (int64_t d = 0; d < 128; ++d) {
+      distance.add(out.at(0, 0, h, d), want[static_cast<size_t>(d)]);
+    }
+    EXPECT_LE(distance.relative(), 4e-3) << "head " << h;
+  }
 }
 
 TEST(Fp8Attention, ANaNReachesWhatReadsItsBlock) {

@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-#include "kernels/fp8_attention_op.h"
+#include "kernels/attention_op.h"
 #include "kernels/fp8_attention_oracle.h"
 
 namespace mezzotint {
@@ -45,9 +45,13 @@ struct Errors {
 
 Errors errors_of(Problem p, const std::vector<float>& rotation, float p_scale) {
   Heads out = p.q;
-  run_fp8_attention(p.q.with_data(), p.k.with_data(), p.v.with_data(), out.with_data(),
-                    {p.scale, {}}, {rotation.data(), rotation.data(), p_scale},
-                    choose_fp8_attention_kernel(active_isa()), ExecContext({.threads = 1}));
+  run_attention(p.q.with_data(), p.k.with_data(), p.v.with_data(), out.with_data(), {p.scale, {}},
+                {.form = AttentionForm::kFp8,
+                 .q_rot = {.matrix = rotation.data()},
+                 .k_rot = {.matrix = rotation.data()},
+                 .p_scale = p_scale},
+                choose_attention_kernel(AttentionForm::kFp8, FloatType::kF32, active_isa()),
+                ExecContext({.threads = 1}));
   const fp8_oracle::Head head = fp8_oracle::make_head(p, rotation, rotation, 0, 0);
   Distance numerators, whole;
   for (int64_t s = 0; s < p.q.view.seq; ++s) {

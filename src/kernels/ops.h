@@ -132,27 +132,57 @@ struct LinearTile {
 };
 using LinearFn = void (*)(const LinearTile&) noexcept;
 
-// --- FP8 attention: one block of query rows of one head against all its keys ---------------------
+// --- attention: one block of query rows of one head against all its keys -------------------------
 
-// Rows of k and v that share a scale, and that the online softmax takes at once; rows of q that
-// share one (docs/numerics.md).
-inline constexpr int64_t kFp8KeyBlock = 256;
-inline constexpr int64_t kFp8QueryBlock = 128;
+// Rows of k and v that the online softmax takes at once and, as e4m3, share a scale; rows of q that
+// a tile holds and that share one (docs/numerics.md).
+inline constexpr int64_t kKeyBlock = 256;
+inline constexpr int64_t kQueryBlock = 128;
 
-struct Fp8AttentionTile {
-  const uint8_t* q = nullptr;  // [q_rows,dim] e4m3 codes with one scale; q_rows <= kFp8QueryBlock
-  const uint8_t* k = nullptr;  // [keys,dim]
-  const uint8_t* v = nullptr;  // [keys,dim]
-  float q_scale = 0.0f;
-  const float* k_scale = nullptr;  // per kFp8KeyBlock keys
+enum class AttentionForm : uint8_t {
+  kFloat,  // q, k and v as they are; the softmax's numerators in the row's operand type
+  kFp8,    // q, k, v and the numerators as e4m3
+};
+
+// Rows of q, k or v of one head on their way into the order in which a row reads them: up to
+// kQueryBlock rows of q, up to kKeyBlock of k or v.
+struct AttentionPack {
+  AttentionForm form = AttentionForm::kFloat;
+  const void* x = nullptr;  // [rows,dim]
+  FloatType x_type = FloatType::kF32;
+  int64_t x_stride = 0;  // elements
+  int64_t rows = 0, dim = 0;
+  float scale = 1.0f;           // kFp8: x becomes e4m3(x / scale), or 0 where it is not positive
+  std::byte* packed = nullptr;  // query_bytes(dim) or key_bytes(dim)
+};
+using AttentionPackFn = void (*)(const AttentionPack&) noexcept;
+
+struct AttentionTile {
+  AttentionForm form = AttentionForm::kFloat;
+  const std::byte* q = nullptr;  // packed, with one scale
+  const std::byte* k = nullptr;  // packed blocks, key_bytes(dim) apart
+  const std::byte* v = nullptr;
+  float q_scale = 1.0f;            // these three: kFp8 only
+  const float* k_scale = nullptr;  // per block
   const float* v_scale = nullptr;
   int64_t q_rows = 0, keys = 0, dim = 0;
-  float scale = 0.0f;            // of the scores
-  float p_scale = 0.0f;          // of the softmax's numerators before they become e4m3
+  float scale = 1.0f;            // of the scores
+  float p_scale = 1.0f;          // of the numerators before they become e4m3; kFloat: 1
   float* out = nullptr;          // [q_rows,dim]; zeros when there are no keys
-  std::byte* scratch = nullptr;  // row's scratch_bytes(dim), 64-byte aligned
+  std::byte* scratch = nullptr;  // scratch_bytes(dim), 64-byte aligned
 };
-using Fp8AttentionFn = void (*)(const Fp8AttentionTile&) noexcept;
+using AttentionFn = void (*)(const AttentionTile&) noexcept;
+
+// The parts of an attention row; sizes are multiples of 64 bytes.
+struct AttentionOps {
+  int64_t (*query_bytes)(int64_t dim) noexcept;
+  int64_t (*key_bytes)(int64_t dim) noexcept;
+  int64_t (*scratch_bytes)(int64_t dim) noexcept;
+  AttentionPackFn pack_queries;
+  AttentionPackFn pack_keys;
+  AttentionPackFn pack_values;
+  AttentionFn run;
+};
 
 constexpr int64_t mx_blocks(int64_t k) { return (k + 31) / 32; }
 constexpr int64_t dual_blocks(int64_t k) { return (k + 511) / 512; }

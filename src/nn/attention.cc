@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include "kernels/attention_op.h"
-#include "kernels/fp8_attention_op.h"
 #include "mezzotint/error.h"
 #include "nn/attention_state.h"
 
@@ -65,6 +64,19 @@ void check_kv_length(const std::string& layer, const AttentionCall& call, const 
     if (length >= 0 && length <= k.seq) continue;
     bad_call(layer, "kv_length out of range", fmt::format("0..{}", k.seq), std::to_string(length));
   }
+}
+
+Rotation rotation_of(const Tensor& matrix, const std::optional<HadamardFactors>& factors) {
+  return {.matrix = matrix.data<float>(),
+          .before = factors ? factors->before.data() : nullptr,
+          .after = factors ? factors->after.data() : nullptr};
+}
+
+AttentionSetup fp8_setup(const AttentionState& state) {
+  return {.form = AttentionForm::kFp8,
+          .q_rot = rotation_of(state.q_rot, state.q_factors),
+          .k_rot = rotation_of(state.k_rot, state.k_factors),
+          .p_scale = state.p_scale};
 }
 
 }  // namespace
@@ -127,13 +139,11 @@ void Attention::run(const HeadsView& q, const HeadsView& k, const HeadsView& v,
     bad_call(name_, "the attention scale is not finite", "a finite number",
              std::to_string(call.scale));
   }
-  if (state_ == nullptr) {
-    run_float_attention(q, k, v, out, call, active_isa(), ctx);
-    return;
-  }
-  run_fp8_attention(q, k, v, out, call,
-                    {state_->q_rot.data<float>(), state_->k_rot.data<float>(), state_->p_scale},
-                    choose_fp8_attention_kernel(state_->isa), ctx);
+  const AttentionSetup setup = state_ == nullptr ? AttentionSetup{} : fp8_setup(*state_);
+  const AttentionKernel& kernel = choose_attention_kernel(
+      setup.form, q.dtype == DType::kBF16 ? FloatType::kBF16 : FloatType::kF32,
+      state_ == nullptr ? active_isa() : state_->isa);
+  run_attention(q, k, v, out, call, setup, kernel, ctx);
 }
 
 }  // namespace mezzotint

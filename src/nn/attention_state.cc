@@ -21,6 +21,11 @@ Tensor widened_rotation(const char* name, const Tensor& rotation, int64_t dim) {
   return widened(rotation);
 }
 
+std::optional<HadamardFactors> factors_of(const Tensor& rotation) {
+  const int64_t n = rotation.dim(0);
+  return hadamard_factors({rotation.data<float>(), static_cast<size_t>(n * n)}, n);
+}
+
 }  // namespace
 
 std::shared_ptr<const AttentionState> make_fp8_attention_state(const Tensor& q_rot,
@@ -34,8 +39,12 @@ std::shared_ptr<const AttentionState> make_fp8_attention_state(const Tensor& q_r
   AttentionState state = {.algorithm = "FP8_DYNAMIC",
                           .q_rot = widened_rotation("q_rot", q_rot, dim),
                           .k_rot = widened_rotation("k_rot", k_rot, dim),
+                          .q_factors = {},
+                          .k_factors = {},
                           .p_scale = p_scale,
                           .isa = isa};
+  state.q_factors = factors_of(state.q_rot);
+  state.k_factors = factors_of(state.k_rot);
   return std::make_shared<const AttentionState>(std::move(state));
 }
 

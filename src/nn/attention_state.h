@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/cpu_features.h"
 #include "mezzotint/attention.h"
 #include "mezzotint/tensor.h"
+#include "solve/hadamard.h"
 
 namespace mezzotint {
 
@@ -14,6 +16,9 @@ struct AttentionState {
   std::string algorithm;  // "FP8_DYNAMIC"
   Tensor q_rot;           // F32 [head_dim,head_dim]: q becomes q q_rot
   Tensor k_rot;
+  // Where they are a Hadamard matrix with signs; else null.
+  std::optional<HadamardFactors> q_factors;
+  std::optional<HadamardFactors> k_factors;
   // Numerators of the softmax are multiplied by it before they become e4m3: 1, the device's, or
   // 448, which keeps those below 2^-10 of the largest (docs/numerics.md compares them).
   float p_scale = 1.0f;

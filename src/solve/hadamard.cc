@@ -1,5 +1,6 @@
 #include "solve/hadamard.h"
 
+#include <bit>
 #include <cmath>
 #include <numbers>
 
@@ -148,6 +149,24 @@ std::optional<std::vector<int8_t>> hadamard_matrix(int64_t n) {
   const int64_t q = n / 2 - 1;
   if (q % 4 == 1 && is_prime(q)) return paley_two(q);
   return std::nullopt;
+}
+
+std::optional<HadamardFactors> hadamard_factors(std::span<const float> r, int64_t n) {
+  const auto size = static_cast<uint64_t>(n);
+  MZ_CHECK(r.size() == size * size);
+  if (n < 16 || !std::has_single_bit(size)) return std::nullopt;
+  HadamardFactors factors;
+  for (uint64_t i = 0; i < size; ++i) {  // the first row and column of H are ones
+    factors.before.push_back(r[i * size] == r[0] ? 1.0f : -1.0f);
+    factors.after.push_back(r[i]);
+  }
+  for (uint64_t i = 0; i < size; ++i) {
+    for (uint64_t j = 0; j < size; ++j) {
+      const float entry = factors.before[i] * factors.after[j];
+      if (r[i * size + j] != (std::popcount(i & j) % 2 == 0 ? entry : -entry)) return std::nullopt;
+    }
+  }
+  return factors;
 }
 
 Tensor make_rotation(int64_t head_dim, uint64_t seed) {

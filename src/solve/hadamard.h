@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "mezzotint/tensor.h"
@@ -23,5 +24,16 @@ std::optional<std::vector<int8_t>> hadamard_matrix(int64_t n);
 // of a Gaussian matrix. Signs and Gaussians come from SplitMix64 started at `seed`: the sign of row
 // i is minus when bit 63 of output i is set.
 Tensor make_rotation(int64_t head_dim, uint64_t seed);
+
+// R = diag(before) H diag(after) with Sylvester's H of +-1 and `before` of +-1: then x R takes
+// n log2 n additions instead of n^2 products.
+struct HadamardFactors {
+  std::vector<float> before;  // [n]
+  std::vector<float> after;   // [n]
+};
+
+// Of R:[n,n], row-major, when it is such a product to the last bit and n is a power of two of at
+// least 16.
+std::optional<HadamardFactors> hadamard_factors(std::span<const float> r, int64_t n);
 
 }  // namespace mezzotint

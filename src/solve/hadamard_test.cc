@@ -90,6 +90,40 @@ TEST(HadamardMatrix, OfAPowerOfTwoIsSylvesters) {
   }
 }
 
+TEST(HadamardFactors, GiveBackEveryRotationOfAPowerOfTwo) {
+  for (const int64_t n : {16, 64, 128}) {
+    const std::vector<float> r = rotation(n, 1234);
+    const auto factors = hadamard_factors(r, n);
+    ASSERT_TRUE(factors) << n;
+    for (unsigned i = 0; i < n; ++i) {
+      for (unsigned j = 0; j < n; ++j) {
+        const float h = __builtin_parity(i & j) != 0 ? -1.0f : 1.0f;
+        EXPECT_EQ(factors->before[i] * h * factors->after[j], r[i * static_cast<size_t>(n) + j]);
+      }
+    }
+  }
+}
+
+TEST(HadamardFactors, KeepSignsOnEitherSide) {
+  std::vector<float> r = rotation(32, 1234);
+  for (size_t i = 0; i < 32; ++i) r[i * 32 + 5] = -r[i * 32 + 5];
+  const auto factors = hadamard_factors(r, 32);
+  ASSERT_TRUE(factors);
+  EXPECT_EQ(factors->after[5], -factors->after[4]);
+}
+
+TEST(HadamardFactors, OneOtherEntryHasNone) {
+  for (const size_t at : {0u, 31u, 33u, 1023u}) {
+    std::vector<float> r = rotation(32, 1234);
+    r[at] *= 1.0f + 0x1p-20f;
+    EXPECT_FALSE(hadamard_factors(r, 32)) << at;
+    r[at] = -r[at];
+    EXPECT_FALSE(hadamard_factors(r, 32)) << at;
+  }
+  EXPECT_FALSE(hadamard_factors(rotation(96, 1234), 96));  // Paley's
+  EXPECT_FALSE(hadamard_factors(rotation(8, 1234), 8));    // shorter than a vector
+}
+
 TEST(MakeRotation, IsOrthogonalButForBf16) {
   for (const int64_t n : kHeadDims) EXPECT_LE(largest_fault(rotation(n, 1234), n), kBf16Fault) << n;
   for (const int64_t n : {7, 33, 92, 100}) {  // by QR

@@ -11,7 +11,7 @@
 #include "base/cpu_features.h"
 #include "cli/text_table.h"
 #include "cli/verbs/verb.h"
-#include "kernels/fp8_attention_op.h"
+#include "kernels/attention_op.h"
 #include "kernels/registry.h"
 #include "mezzotint/error.h"
 
@@ -61,8 +61,8 @@ std::vector<KernelLine> kernel_lines(const Options& options) {
                      .isa = row.isa,
                      .inactive = why_isa_is_out(row.isa, active, detected_isa())});
   }
-  for (const Fp8AttentionKernel& row : fp8_attention_kernels()) {
-    lines.push_back({.op = "fp8 attention",
+  for (const AttentionKernel& row : attention_kernels()) {
+    lines.push_back({.op = "attention",
                      .name = row.name,
                      .layout = "-",
                      .isa = row.isa,

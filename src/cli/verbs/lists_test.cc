@@ -5,7 +5,7 @@
 #include <string>
 
 #include "cli/cli_testing.h"
-#include "kernels/fp8_attention_op.h"
+#include "kernels/attention_op.h"
 #include "kernels/registry.h"
 #include "quant/algorithm.h"
 
@@ -46,7 +46,7 @@ TEST(ListKernels, ShowsEveryRowOnce) {
   const nlohmann::json document = run_json({"list-kernels"});
   EXPECT_EQ(document["kernels"].size(), linear_kernels().size() + quantize_rows_kernels().size() +
                                             quantize_mx_kernels().size() +
-                                            fp8_attention_kernels().size());
+                                            attention_kernels().size());
 }
 
 TEST(ListKernels, AnInactiveRowSaysWhy) {

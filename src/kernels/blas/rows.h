@@ -21,10 +21,6 @@ void linear(const LinearTile& tile) noexcept;
 void integer_linear(const LinearTile& tile) noexcept;
 int64_t integer_scratch_bytes(int64_t k);
 
-template <Isa isa>
-void fp8_attention(const Fp8AttentionTile& tile) noexcept;
-int64_t fp8_attention_scratch_bytes(int64_t dim);
-
 int64_t linear_scratch_bytes(int64_t k);
 const char* declines_linear(const LinearQuery& query) noexcept;
 

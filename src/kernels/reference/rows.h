@@ -13,7 +13,6 @@ void nibble_panels_linear(const LinearTile& tile) noexcept;  // kNibblePanels, c
 void quantize_rows(const QuantizeRowsTile& tile) noexcept;
 void quantize_mx(const QuantizeMxTile& tile) noexcept;
 
-void fp8_attention(const Fp8AttentionTile& tile) noexcept;
-int64_t fp8_attention_scratch_bytes(int64_t dim);
+extern const AttentionOps kAttentionOps;
 
 }  // namespace mezzotint::reference

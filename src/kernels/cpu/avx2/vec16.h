@@ -72,6 +72,30 @@ MZ_VEC Vec scale_by_power(Vec a, Vec n) {
   return a * power_of_two(half) * power_of_two(n - half);
 }
 
+MZ_VEC Vec multiply_add(Vec a, Vec b, Vec c) {
+  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+MZ_VEC Vec round_small(Vec a) { return round_half_even(a); }
+MZ_VEC Vec times_power(Vec a, Vec n) { return a * power_of_two(n); }
+MZ_VEC Vec exponent_part(Vec a) {
+  const __m256 exponent = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
+  return {_mm256_and_ps(a.lo, exponent), _mm256_and_ps(a.hi, exponent)};
+}
+
+template <int kDistance>
+MZ_VEC Vec exchange_lanes(Vec a) {
+  if constexpr (kDistance == 1) {
+    return {_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)};
+  }
+  if constexpr (kDistance == 2) {
+    return {_mm256_permute_ps(a.lo, 0x4e), _mm256_permute_ps(a.hi, 0x4e)};
+  }
+  if constexpr (kDistance == 4) {
+    return {_mm256_permute2f128_ps(a.lo, a.lo, 1), _mm256_permute2f128_ps(a.hi, a.hi, 1)};
+  }
+  if constexpr (kDistance == 8) return {a.hi, a.lo};
+}
+
 MZ_VEC float sum_lanes(Vec a) {
   const __m256 s8 = _mm256_add_ps(a.lo, a.hi);
   const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));

@@ -63,6 +63,25 @@ MZ_VEC Vec finite_or_zero(Vec a) {
 // a * 2^n for a of [0.5, 2], integral n of [-150, 128], rounded once.
 MZ_VEC Vec scale_by_power(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 
+// Parts of attention, whose rows need not agree to the last bit: a * b + c rounded once, half to
+// even for |a| <= 2^22, a * 2^n for n of [-127, 127] (0 for -127), |a| with a mantissa of 1.0.
+MZ_VEC Vec multiply_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+MZ_VEC Vec round_small(Vec a) { return round_half_even(a); }
+MZ_VEC Vec times_power(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+MZ_VEC Vec exponent_part(Vec a) {
+  return {_mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x7f800000)))};
+}
+
+// Lane i with lane i ^ kDistance; 1, 2, 4 or 8.
+template <int kDistance>
+MZ_VEC Vec exchange_lanes(Vec a) {
+  if constexpr (kDistance == 1) return {_mm512_permute_ps(a.v, 0xb1)};
+  if constexpr (kDistance == 2) return {_mm512_permute_ps(a.v, 0x4e)};
+  if constexpr (kDistance == 4) return {_mm512_shuffle_f32x4(a.v, a.v, 0xb1)};
+  if constexpr (kDistance == 8) return {_mm512_shuffle_f32x4(a.v, a.v, 0x4e)};
+}
+
 // Lane i with lane i + 8, then i + 4, i + 2, i + 1.
 MZ_VEC float sum_lanes(Vec a) {
   const __m256 s8 = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));

@@ -89,6 +89,22 @@ MZ_VEC Vec scale_by_power(const Vec& a, const Vec& n) {
   return a * power_of_two(half) * power_of_two(n - half);
 }
 
+MZ_VEC Vec multiply_add(const Vec& a, const Vec& b, const Vec& c) { return a * b + c; }
+MZ_VEC Vec round_small(const Vec& a) {
+  return lanes([&](int i) { return (a.lane[i] + 0x1.8p23f) - 0x1.8p23f; });
+}
+MZ_VEC Vec times_power(const Vec& a, const Vec& n) { return a * power_of_two(n); }
+MZ_VEC Vec exponent_part(const Vec& a) {
+  return lanes([&](int i) {
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(a.lane[i]) & 0x7f800000u);
+  });
+}
+
+template <int kDistance>
+MZ_VEC Vec exchange_lanes(const Vec& a) {
+  return lanes([&](int i) { return a.lane[i ^ kDistance]; });
+}
+
 MZ_VEC float sum_lanes(Vec a) {
   for (int width = 8; width > 0; width /= 2) {
     for (int i = 0; i < width; ++i) a.lane[i] += a.lane[i + width];
