@@ -8,7 +8,8 @@
 // vpdpbusd runs on two of Zen 4's four vector pipes, vcvtdq2ps, vaddps and vscalefps on the others
 // (vmulps does not), so that scaling is free where it is interleaved: while the 12 sums of one half
 // of a panel (16 columns) take their 96 dot products, those of the other half are scaled, one per 8
-// dot products. 24 sums, 1 register of weights, 1 of exponents, 2 temporary.
+// dot products. Weights are expanded from nibbles by vpshufb where they are used. 24 sums, 1
+// register of weights, 1 of exponents, the table, the mask and 2 temporary.
 
 #include "kernels/cpu/avx512_vnni/panel.h"
 #include "kernels/nibble_panels_layout.h"
@@ -30,13 +31,8 @@ constexpr int64_t kWordBytes = 4;
 // row as a float.
 constexpr int64_t kRowBlockBytes = kNibbleBlock + 2 * kWordBytes;
 
-// A block of an expanded panel: [8 steps][32 outputs][4 k], then 32 exponents as floats.
-constexpr int64_t kPanelStepBytes = kNibblePanel * kNibbleStep;
-constexpr int64_t kPanelExponents = kSteps * kPanelStepBytes;
-constexpr int64_t kPanelBlockBytes = kPanelExponents + kNibblePanel * kWordBytes;
-
-// Blocks of k at a time: the x of 120 rows (461 KB) and an expanded panel (111 KB) share a second-
-// level cache of 1 MB. A multiple of 16, the blocks of a dual scale.
+// Blocks of k at a time: the x of 120 rows (461 KB) and a panel (48 KB of nibbles, 12 KB of
+// exponents) share a second-level cache of 1 MB. A multiple of 16, the blocks of a dual scale.
 constexpr int64_t kMaxChunk = 96;
 constexpr int64_t kDualBlocks = kDualBlock / kNibbleBlock;
 
@@ -50,7 +46,29 @@ static_assert(chunk_blocks(96) == 96 && chunk_blocks(160) == 80 && chunk_blocks(
 // The sums of a group of rows and a panel: [2 halves][rows][16 columns].
 constexpr int64_t kSumsPerRow = kNibblePanel;
 
+constexpr int kOffset = 12;
+
+// Twice the value of the 16 e2m1 codes, plus 12.
+[[gnu::always_inline]] inline __m128i raised_table() {
+  alignas(16) int8_t table[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    table[i] = static_cast<int8_t>(e2m1_doubled(static_cast<uint8_t>(i)) + kOffset);
+  }
+  return _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+}
 // --- the hot loop --------------------------------------------------------------------------------
+
+// 16 outputs x 4 k: the low nibbles of a step are half 0 of a panel, the high ones half 1.
+struct Expander {
+  __m512i table, low;
+  template <int kHalf>
+  [[gnu::always_inline]] inline __m512i half(const std::byte* step) const {
+    const __m512i pair = _mm512_loadu_si512(step);
+    const __m512i codes = kHalf == 0 ? pair : _mm512_srli_epi16(pair, 4);
+    return _mm512_shuffle_epi8(table, _mm512_and_si512(codes, low));
+  }
+};
 
 [[gnu::always_inline]] inline void add_scaled(__m512i dots, __m512 exponents, float* sums) {
   const __m512 scaled = _mm512_scalef_ps(_mm512_cvtepi32_ps(dots), exponents);
@@ -67,14 +85,14 @@ struct Finished {
 
 // All dot products of half kHalf of a block, and the scaling of the half before.
 template <int kRows, int kHalf>
-[[gnu::always_inline]] inline void half_block(const int8_t* x, const uint8_t* w,
-                                              __m512i (&dots)[kRows], __m512i (&done)[kRows],
-                                              const Finished& finished) {
+[[gnu::always_inline]] inline void half_block(const int8_t* x, const std::byte* w,
+                                              const Expander& expander, __m512i (&dots)[kRows],
+                                              __m512i (&done)[kRows], const Finished& finished) {
 #pragma GCC unroll 8
   for (int step = 0; step < kSteps; ++step) {
-    const uint8_t* place = w + step * kPanelStepBytes + kHalf * kPanelStepBytes / kHalves;
-    const __m512i weights = _mm512_load_si512(place);
-    _mm_prefetch(place + kPanelBlockBytes, _MM_HINT_T0);
+    const std::byte* place = w + step * kNibbleStepBytes;
+    const __m512i weights = expander.half<kHalf>(place);
+    if (kHalf == 0) _mm_prefetch(place + kNibbleBlockBytes, _MM_HINT_T0);
 #pragma GCC unroll 12
     for (int i = 0; i < kRows; ++i) {
       dots[i] = _mm512_dpbusd_epi32(dots[i], weights,
@@ -94,16 +112,26 @@ template <int kRows, int kHalf>
 
 // Lines of the next panel's nibbles that a block asks for, so that they have come when they are
 // expanded: a panel has 8 per block, and few rows mean few groups to share them.
-constexpr int lines_ahead(int rows) { return rows <= 8 ? 4 : 2; }
+constexpr int lines_ahead(int rows) { return rows <= 4 ? 8 : (rows <= 8 ? 4 : 2); }
 constexpr int64_t kLine = 64;
+
+// A chunk of a panel.
+struct Panel {
+  const std::byte* w;
+  const float* exponents;  // [blocks][32]
+  const std::byte* next;   // what to ask memory for
+};
 
 // sums += x w^T over `blocks` blocks; reads the starts of one block more.
 template <int kRows>
-void mxfp4_blocks_hot(const int8_t* x, const uint8_t* w, int64_t blocks, float* sums,
-                      const std::byte* next) noexcept {
+void mxfp4_blocks_hot(const int8_t* x, const Panel& panel, int64_t blocks, float* sums) noexcept {
   constexpr int64_t kStarts = kRows * kNibbleBlock;
   constexpr int64_t kExponents = kStarts + kRows * kWordBytes;
   constexpr int64_t kBlockBytes = kRows * kRowBlockBytes;
+  const Expander expander = {_mm512_broadcast_i32x4(raised_table()), _mm512_set1_epi8(0xf)};
+  const std::byte* w = panel.w;
+  const std::byte* next = panel.next;
+  const float* exponents = panel.exponents;
   __m512i left[kRows], right[kRows];
 #pragma GCC unroll 12
   for (int i = 0; i < kRows; ++i) {
@@ -118,14 +146,15 @@ void mxfp4_blocks_hot(const int8_t* x, const uint8_t* w, int64_t blocks, float* 
       _mm_prefetch(next + line * kLine, _MM_HINT_T1);
     }
     next += lines_ahead(kRows) * kLine;
-    half_block<kRows, 0>(x, w, left, right, before);
+    half_block<kRows, 0>(x, w, expander, left, right, before);
     half_block<kRows, 1>(
-        x, w, right, left,
-        {_mm512_load_ps(w + kPanelExponents), x + kExponents, sums, x + kBlockBytes + kStarts});
-    before.w_exponents = _mm512_load_ps(w + kPanelExponents + kLanes * kWordBytes);
+        x, w, expander, right, left,
+        {_mm512_load_ps(exponents), x + kExponents, sums, x + kBlockBytes + kStarts});
+    before.w_exponents = _mm512_load_ps(exponents + kLanes);
     before.x_exponents = x + kExponents;
     x += kBlockBytes;
-    w += kPanelBlockBytes;
+    w += kNibbleBlockBytes;
+    exponents += kNibblePanel;
   }
 #pragma GCC unroll 12
   for (int i = 0; i < kRows; ++i) {
@@ -136,8 +165,7 @@ void mxfp4_blocks_hot(const int8_t* x, const uint8_t* w, int64_t blocks, float* 
   }
 }
 
-using BlocksFn = void (*)(const int8_t*, const uint8_t*, int64_t, float*,
-                          const std::byte*) noexcept;
+using BlocksFn = void (*)(const int8_t*, const Panel&, int64_t, float*) noexcept;
 constexpr BlocksFn kBlocksFns[kMaxRows + 1] = {nullptr,
                                                mxfp4_blocks_hot<1>,
                                                mxfp4_blocks_hot<2>,
@@ -159,17 +187,6 @@ struct Chunk {
   int64_t first, blocks;
 };
 
-constexpr int kOffset = 12;
-
-// Twice the value of the 16 e2m1 codes, plus 12.
-[[gnu::always_inline]] inline __m128i raised_table() {
-  alignas(16) int8_t table[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) {
-    table[i] = static_cast<int8_t>(e2m1_doubled(static_cast<uint8_t>(i)) + kOffset);
-  }
-  return _mm_load_si128(reinterpret_cast<const __m128i*>(table));
-}
 // The bytes of e8m0 as exponents of HALF the scale, one half per operand being the 4 that doubling
 // both has multiplied by; NaN for the NaN scale.
 [[gnu::always_inline]] inline __m512 exponents_of(__m128i bytes) {
@@ -249,13 +266,14 @@ void convert_row_exponents(const LinearTile& tile, int64_t m, const Chunk& chunk
 }
 
 // Exponents of the outputs [n, n + 16), n + lanes <= tile.n, of a chunk.
-void expand_exponents(const LinearTile& tile, int64_t n, const Chunk& chunk, uint8_t* out) {
+void expand_exponents(const LinearTile& tile, int64_t n, const Chunk& chunk, float* out) {
   const int64_t stride = mx_blocks(tile.k);
   const uint8_t* scale = tile.w_block_scale + n * stride + chunk.first;
   for (int64_t b = 0; b < chunk.blocks; b += kLanes) {
     __m128i v[kLanes];
 #pragma GCC unroll 16
     for (int64_t i = 0; i < kLanes; ++i) {
+      _mm_prefetch(scale + (i + kNibblePanel) * stride + b, _MM_HINT_T0);
       v[i] = n + i < tile.n ? load_bytes(scale + i * stride + b, chunk.blocks - b)
                             : _mm_setzero_si128();
     }
@@ -263,31 +281,10 @@ void expand_exponents(const LinearTile& tile, int64_t n, const Chunk& chunk, uin
 #pragma GCC unroll 16
     for (int64_t j = 0; j < kLanes; ++j) {
       if (b + j < chunk.blocks) {
-        _mm512_store_ps(out + (b + j) * kPanelBlockBytes, exponents_of(v[j]));
+        _mm512_store_ps(out + (b + j) * kNibblePanel, exponents_of(v[j]));
       }
     }
   }
-}
-
-// A chunk of a panel as the hot loop reads it.
-[[gnu::noinline]] void expand_panel(const LinearTile& tile, int64_t n, const Chunk& chunk,
-                                    uint8_t* out) {
-  const __m512i table = _mm512_broadcast_i32x4(raised_table());
-  const __m512i low = _mm512_set1_epi8(0xf);
-  const std::byte* w = tile.w + nibble_offset(n, chunk.first * kNibbleBlock, tile.k);
-  for (int64_t b = 0; b < chunk.blocks; ++b) {
-#pragma GCC unroll 8
-    for (int step = 0; step < kSteps; ++step) {
-      const __m512i pair = _mm512_loadu_si512(w + b * kNibbleBlockBytes + step * kNibbleStepBytes);
-      uint8_t* place = out + b * kPanelBlockBytes + step * kPanelStepBytes;
-      _mm512_store_si512(place, _mm512_shuffle_epi8(table, _mm512_and_si512(pair, low)));
-      _mm512_store_si512(
-          place + kPanelStepBytes / kHalves,
-          _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(pair, 4), low)));
-    }
-  }
-  expand_exponents(tile, n, chunk, out + kPanelExponents);
-  expand_exponents(tile, n + kLanes, chunk, out + kPanelExponents + kLanes * kWordBytes);
 }
 
 // --- tiles ---------------------------------------------------------------------------------------
@@ -300,28 +297,28 @@ struct Groups {
 };
 
 struct Scratch {
-  int8_t* x;       // rows in groups, a chunk each
-  uint8_t* panel;  // a chunk
-  float* part;     // sums of 512 k of one group, dual level only
-  float* sums;     // of every panel of the tile where there are several chunks, else of one
+  int8_t* x;         // rows in groups, a chunk each
+  float* exponents;  // of a chunk of a panel
+  float* part;       // sums of 512 k of one group, dual level only
+  float* sums;       // of every panel of the tile where there are several chunks, else of one
 };
 
 // Behind x the hot loop reads the starts of a block that is none.
 constexpr int64_t kXBytes =
     kPanelTileM * kMaxChunk * kRowBlockBytes + kMaxRows * (kRowBlockBytes + kNibbleBlock);
 constexpr int64_t aligned(int64_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
-constexpr int64_t kPanelBytes = kMaxChunk * kPanelBlockBytes;
+constexpr int64_t kExponentBytes = kMaxChunk * kNibblePanel * kWordBytes;
 constexpr int64_t kPartBytes = kMaxRows * kSumsPerRow * kWordBytes;
 
 int64_t scratch_bytes(int64_t k, int64_t tile_n) {
   const int64_t columns = chunks_of(nibble_blocks(k)) == 1 ? kNibblePanel : tile_n;
-  return aligned(kXBytes) + kPanelBytes + kPartBytes + kPanelTileM * columns * kWordBytes;
+  return aligned(kXBytes) + kExponentBytes + kPartBytes + kPanelTileM * columns * kWordBytes;
 }
 
 Scratch split_scratch(std::byte* scratch) {
-  std::byte* panel = scratch + aligned(kXBytes);
-  std::byte* part = panel + kPanelBytes;
-  return {reinterpret_cast<int8_t*>(scratch), reinterpret_cast<uint8_t*>(panel),
+  std::byte* exponents = scratch + aligned(kXBytes);
+  std::byte* part = exponents + kExponentBytes;
+  return {reinterpret_cast<int8_t*>(scratch), reinterpret_cast<float*>(exponents),
           reinterpret_cast<float*>(part), reinterpret_cast<float*>(part + kPartBytes)};
 }
 
@@ -363,18 +360,20 @@ void add_dual(const LinearTile& tile, int64_t m, int64_t rows, int64_t n, int64_
   }
 }
 
-// One group of rows times one expanded panel.
+// One group of rows times one panel.
 void multiply(const LinearTile& tile, const Chunk& chunk, int64_t m, int64_t rows, int64_t n,
-              const int8_t* x, const std::byte* next, const Scratch& scratch, float* sums) {
+              const int8_t* x, const Panel& panel, float* part, float* sums) {
   if (tile.w_dual_scale == nullptr) {
-    kBlocksFns[rows](x, scratch.panel, chunk.blocks, sums, next);
+    kBlocksFns[rows](x, panel, chunk.blocks, sums);
     return;
   }
   for (int64_t b = 0; b < chunk.blocks; b += kDualBlocks) {
     const int64_t count = chunk.blocks - b < kDualBlocks ? chunk.blocks - b : kDualBlocks;
-    kBlocksFns[rows](x + b * rows * kRowBlockBytes, scratch.panel + b * kPanelBlockBytes, count,
-                     scratch.part, next + b * lines_ahead(static_cast<int>(rows)) * kLine);
-    add_dual(tile, m, rows, n, (chunk.first + b) / kDualBlocks, scratch.part, sums);
+    kBlocksFns[rows](x + b * rows * kRowBlockBytes,
+                     {panel.w + b * kNibbleBlockBytes, panel.exponents + b * kNibblePanel,
+                      panel.next + b * lines_ahead(static_cast<int>(rows)) * kLine},
+                     count, part);
+    add_dual(tile, m, rows, n, (chunk.first + b) / kDualBlocks, part, sums);
   }
 }
 
@@ -392,17 +391,19 @@ void run_chunk(const LinearTile& tile, const Groups& groups, const Chunk& chunk,
     }
   }
   for (int64_t n = tile.n_begin; n < tile.n_end; n += kNibblePanel) {
-    expand_panel(tile, n, chunk, scratch.panel);
+    expand_exponents(tile, n, chunk, scratch.exponents);
+    expand_exponents(tile, n + kLanes, chunk, scratch.exponents + kLanes);
     const int64_t panel_bytes = chunk.blocks * kNibbleBlockBytes;
-    const std::byte* next =
-        tile.w + nibble_offset(n + kNibblePanel, chunk.first * kNibbleBlock, tile.k);
+    const std::byte* w = tile.w + nibble_offset(n, chunk.first * kNibbleBlock, tile.k);
+    const std::byte* next = w + nibble_panel_bytes(tile.k);
     float* panel_sums = scratch.sums + (first && last ? 0 : (n - tile.n_begin) * groups.rows);
     for (int64_t g = 0; g < groups.count; ++g) {
       const int64_t m = groups.begin(g), rows = groups.size(g);
       float* sums = panel_sums + (m - groups.m_begin) * kSumsPerRow;
       if (first) __builtin_memset(sums, 0, static_cast<size_t>(rows * kSumsPerRow * kWordBytes));
       const int64_t asked = g * chunk.blocks * lines_ahead(static_cast<int>(rows)) * kLine;
-      multiply(tile, chunk, m, rows, n, x_of(g), next + asked % panel_bytes, scratch, sums);
+      const Panel panel = {w, scratch.exponents, next + asked % panel_bytes};
+      multiply(tile, chunk, m, rows, n, x_of(g), panel, scratch.part, sums);
       if (last) write_group(tile, m, rows, n, sums);
     }
   }
