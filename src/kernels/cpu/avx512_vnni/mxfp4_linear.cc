@@ -70,6 +70,16 @@ struct Expander {
   }
 };
 
+// dots += weights * the 4 codes at x, which the instruction itself broadcasts; from the intrinsic
+// g++ makes a broadcast and a product, and the front end then limits (93 instead of 96 % of the
+// peak).
+[[gnu::always_inline]] inline void add_products(__m512i& dots, __m512i weights, const int8_t* x) {
+  using Word [[gnu::may_alias]] = int32_t;
+  asm("vpdpbusd %2%{1to16%}, %1, %0"
+      : "+v"(dots)
+      : "v"(weights), "m"(*reinterpret_cast<const Word*>(x)));
+}
+
 [[gnu::always_inline]] inline void add_scaled(__m512i dots, __m512 exponents, float* sums) {
   const __m512 scaled = _mm512_scalef_ps(_mm512_cvtepi32_ps(dots), exponents);
   _mm512_store_ps(sums, _mm512_add_ps(_mm512_load_ps(sums), scaled));
@@ -95,8 +105,7 @@ template <int kRows, int kHalf>
     if (kHalf == 0) _mm_prefetch(place + kNibbleBlockBytes, _MM_HINT_T0);
 #pragma GCC unroll 12
     for (int i = 0; i < kRows; ++i) {
-      dots[i] = _mm512_dpbusd_epi32(dots[i], weights,
-                                    broadcast_int(x + i * kNibbleBlock + step * kNibbleStep));
+      add_products(dots[i], weights, x + i * kNibbleBlock + step * kNibbleStep);
       const int count = step * kRows + i;
       if (count % kDotsPerScaling == kDotsPerScaling / 2) {
         const int q = count / kDotsPerScaling;
@@ -105,6 +114,7 @@ template <int kRows, int kHalf>
                                  broadcast_float(finished.x_exponents + q * kWordBytes)),
                    finished.sums + q * kLanes);
         done[q] = broadcast_int(finished.starts + q * kWordBytes);
+        asm volatile("" ::: "memory");  // the compiler would gather the scaling at the end
       }
     }
   }
