@@ -14,6 +14,8 @@ constexpr Verb kVerbs[] = {
     {"generate", "make an image with a float or quantized model", define_generate},
     {"compare", "float against quantized: images, quality, speed, as one HTML file",
      define_compare},
+    {"bench", "what each algorithm would give here: time, bytes, before converting anything",
+     define_bench},
     {"list-algorithms", "the algorithms and what their files hold", define_list_algorithms},
     {"list-kernels", "the kernels, and which of them this processor runs", define_list_kernels},
     {"presets", "what is kept float in known architectures, and why", define_presets},
