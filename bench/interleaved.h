@@ -12,6 +12,7 @@ namespace mezzotint::bench {
 
 // What is called and what a call does.
 struct Case {
+  std::string engine = "mezzotint";
   std::string set;              // name of the shape: "big"
   std::string path;             // "int8"
   std::string kernel;           // row that serves it

@@ -1,12 +1,13 @@
 #include "bench/machine_peaks.h"
 
-#include <atomic>
 #include <functional>
+#include <map>
 #include <span>
-#include <thread>
 #include <vector>
 
+#include "base/parallel_for.h"
 #include "bench/stopwatch.h"
+#include "mezzotint/context.h"
 
 namespace mezzotint::bench {
 namespace {
@@ -62,57 +63,53 @@ const Loop* find_loop(Peak peak, Isa isa) {
   return nullptr;
 }
 
-// Runs `work(thread)` on every thread at once; each returns what it did per second of its own.
-double sum_of_rates(int threads, const std::function<double(int)>& work) {
-  std::atomic<int> ready = 0;
-  std::vector<double> rates(static_cast<size_t>(threads));
-  const auto run = [&](int thread) {
-    ++ready;
-    while (ready.load() < threads) {
-    }
-    rates[static_cast<size_t>(thread)] = work(thread);
-  };
-  std::vector<std::jthread> others;
-  for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
-  run(0);
-  others.clear();  // joins
-  double sum = 0;
-  for (const double rate : rates) sum += rate;
-  return sum;
+const ExecContext& context_of(int threads) {
+  static std::map<int, ExecContext> contexts;
+  return contexts.try_emplace(threads, ExecOptions{.threads = threads}).first->second;
 }
 
-double loop_rate(const Loop& loop) {
-  constexpr int64_t kTurns = 200'000;  // 3.2 M instructions: a millisecond
-  const double start = thread_seconds();
-  loop.run(kTurns);
-  const double seconds = thread_seconds() - start;
-  return 2 * loop.lanes * kInstructions * kTurns / seconds;
+// `amount` of `chunks` calls of `work`, per second. One thread is judged by its time on a
+// processor. Several share the chunks as kernels share their tiles and are judged by the wall: what
+// other jobs take from a kernel, they take from the peak it is compared with.
+double rate_of(int threads, int64_t chunks, double amount,
+               const std::function<void(int64_t chunk)>& work) {
+  const ExecContext& ctx = context_of(threads);
+  const auto now = [&] { return threads == 1 ? thread_seconds() : wall_seconds(); };
+  const double start = now();
+  parallel_for(ctx, chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end; ++chunk) work(chunk);
+  });
+  return amount / (now() - start);
+}
+
+double loop_rate(const Loop& loop, int threads) {
+  constexpr int64_t kTurns = 20'000;  // 320,000 instructions: 0.1 ms
+  // A millisecond on one thread; as long as several time slices on several.
+  const int64_t chunks = threads == 1 ? 10 : 150 * threads;
+  const double operations = 2 * loop.lanes * kInstructions * kTurns * static_cast<double>(chunks);
+  return rate_of(threads, chunks, operations, [&](int64_t) { loop.run(kTurns); });
 }
 
 // Larger than any cache we know of, and never written after the start.
-constexpr size_t kReadBytesAThread = size_t{256} << 20;
+constexpr int64_t kReadBytesAThread = int64_t{256} << 20;
+constexpr int64_t kReadChunk = int64_t{1} << 17;  // words: a megabyte
 
-double read_rate(const std::vector<uint64_t>& words, size_t begin, size_t end) {
+void read_words(const uint64_t* words) {
   uint64_t sums[4] = {};
-  const double start = wall_seconds();
-  for (size_t i = begin; i < end; i += 4) {
-    for (size_t lane = 0; lane < 4; ++lane) sums[lane] += words[i + lane];
+  for (int64_t i = 0; i < kReadChunk; i += 4) {
+    for (int64_t lane = 0; lane < 4; ++lane) sums[lane] += words[i + lane];
   }
-  const double seconds = wall_seconds() - start;
   keep(sums[0] + sums[1] + sums[2] + sums[3]);
-  return static_cast<double>((end - begin) * sizeof(uint64_t)) / seconds;
 }
 
 double memory_rate(int threads) {
-  constexpr size_t kWords = kReadBytesAThread / sizeof(uint64_t);
-  static std::vector<uint64_t> words;
-  if (words.size() < kWords * static_cast<size_t>(threads)) {
-    words.assign(kWords * static_cast<size_t>(threads), 1);
-  }
-  return sum_of_rates(threads, [&](int thread) {
-    const size_t begin = kWords * static_cast<size_t>(thread);
-    return read_rate(words, begin, begin + kWords);
-  });
+  const int64_t bytes = kReadBytesAThread * threads;
+  const auto words = static_cast<size_t>(bytes) / sizeof(uint64_t);
+  static std::vector<uint64_t> memory;
+  if (memory.size() < words) memory.assign(words, 1);
+  const auto chunks = static_cast<int64_t>(words) / kReadChunk;
+  return rate_of(threads, chunks, static_cast<double>(bytes),
+                 [](int64_t chunk) { read_words(memory.data() + chunk * kReadChunk); });
 }
 
 }  // namespace
@@ -127,7 +124,7 @@ double measure_peak(Peak peak, Isa isa, int threads) {
   if (peak == Peak::kMemoryRead) return memory_rate(threads);
   const Loop* loop = find_loop(peak, isa);
   if (loop == nullptr) return 0;
-  return sum_of_rates(threads, [&](int) { return loop_rate(*loop); });
+  return loop_rate(*loop, threads);
 }
 
 }  // namespace mezzotint::bench

@@ -17,8 +17,8 @@ inline constexpr int kPeaks = 4;
 // dot product is vpmaddwd on 16-bit numbers; without bf16 instructions a bf16 one is FMA on floats.
 std::string_view peak_instruction(Peak peak, Isa isa);
 
-// Operations per second, or bytes per second of kMemoryRead, of `threads` threads at once: about a
-// millisecond (memory: 20). 0 when the ISA has no such instruction.
+// Operations per second, or bytes per second of kMemoryRead, of `threads` threads together: takes
+// one to 20 milliseconds. 0 when the ISA has no such instruction.
 double measure_peak(Peak peak, Isa isa, int threads);
 
 }  // namespace mezzotint::bench

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <set>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 
 #include "bench/attention_cases.h"
 #include "bench/linear_cases.h"
+#include "bench/onednn/onednn_cases.h"
 #include "bench/report.h"
 #include "models/shape_list.h"
 
@@ -29,6 +31,7 @@ struct Options {
   CaseOptions cases;
   MeasureOptions measure;
   bool quick = false;
+  bool peers = false;
   int64_t rows_at_most = 4608;
   std::string json;
 };
@@ -81,6 +84,7 @@ void define(CLI::App& app, Options& options) {
   app.add_flag_callback(
       "--every-row", [&options] { options.cases.rows = Rows::kEvery; },
       "also the rows of lower instruction sets");
+  app.add_flag("--peers", options.peers, "oneDNN as well, where this was built with it");
   app.add_flag("--quick", options.quick, "a few shapes, 3 passes: within three minutes");
   app.add_option("--json", options.json, "write all figures to this file");
 }
@@ -117,7 +121,10 @@ int run(Options options, const std::string& command) {
   for (const std::string& name : options.shapes) {
     const ShapeList list = read_shape_list(shapes_file(name), options.resolution);
     for (const LinearShape& shape : wanted(list.linears, options)) {
-      measure(linear_cases(shape, options.cases));
+      std::vector<Case> cases = linear_cases(shape, options.cases);
+      if (options.peers)
+        std::ranges::move(onednn_cases(shape, options.cases), std::back_inserter(cases));
+      measure(cases);
     }
     for (const AttentionCallShape& shape : wanted(list.attentions, options)) {
       measure(attention_cases(shape, options.cases));

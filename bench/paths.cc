@@ -47,6 +47,10 @@ constexpr Path kPaths[] = {
 constexpr RatioBar kRatioBars[] = {
     {"int8", "f32", 3.5},
     {"int8", "bf16", 1.75},
+    {"int8 gemm", "onednn.int8", 0.95},
+    {"int8", "onednn.int8", 0.92},
+    {"int8", "onednn.bf16", 1.75},
+    {"int8", "onednn.f32", 3.5},
     {"mxfp4_svd", "mxfp4", 0.88},
 };
 

@@ -34,7 +34,7 @@ struct Path {
 
 std::span<const Path> paths();
 
-// The geometric mean of (path / other) over the big shapes on one thread must reach `at_least`.
+// How many times faster than `other` a path must be, geometric mean over the big shapes.
 struct RatioBar {
   std::string_view path, other;
   double at_least;

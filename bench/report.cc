@@ -13,6 +13,7 @@
 
 #include "base/cpu_features.h"
 #include "bench/paths.h"
+#include "bench/stopwatch.h"
 #include "mezzotint/version.h"
 
 namespace mezzotint::bench {
@@ -57,24 +58,32 @@ std::string bar_cell(const std::vector<Result>& results, std::string_view path,
   return fmt::format("{:.1f} ({:.0f}) {} {:.0f}", mean.value, mean.least, met ? ">=" : "<", bar);
 }
 
-const Result* find(const std::vector<Result>& results, const Case& like, std::string_view path,
-                   int threads) {
+// Seconds of `path` at the shape of `like`; 0: not measured. "X gemm" is X without the time that
+// the quantization of x takes alone.
+double seconds_of(const std::vector<Result>& results, const Case& like, std::string_view path,
+                  int threads, std::string_view part = "whole") {
+  constexpr std::string_view kGemm = " gemm";
+  if (path.ends_with(kGemm)) {
+    path.remove_suffix(kGemm.size());
+    return seconds_of(results, like, path, threads) -
+           seconds_of(results, like, path, threads, "quantize");
+  }
   const auto it = std::ranges::find_if(results, [&](const Result& r) {
-    return r.what.path == path && r.what.threads == threads && r.what.part == "whole" &&
+    return r.what.path == path && r.what.threads == threads && r.what.part == part &&
            r.what.m == like.m && r.what.n == like.n && r.what.k == like.k;
   });
-  return it == results.end() ? nullptr : &*it;
+  return it == results.end() ? 0 : it->timing.seconds;
 }
 
 // The geometric mean of seconds of `other` at `other_threads` over seconds of `path` at `threads`.
 Mean speed_up(const std::vector<Result>& results, std::string_view path, int threads,
               std::string_view other, int other_threads) {
   const auto wanted = [&](const Case& c) {
-    return c.part == "whole" && c.path == path && c.set == "big" && c.threads == threads &&
-           find(results, c, other, other_threads) != nullptr;
+    return c.part == "whole" && c.path == other && c.set == "big" && c.threads == other_threads &&
+           seconds_of(results, c, path, threads) > 0;
   };
   return geometric_mean(results, wanted, [&](const Result& r) {
-    return find(results, r.what, other, other_threads)->timing.seconds / r.timing.seconds;
+    return r.timing.seconds / seconds_of(results, r.what, path, threads);
   });
 }
 
@@ -94,10 +103,18 @@ std::string processor() {
   return "unknown";
 }
 
+double memory_read_rate(int threads) {
+  std::vector<double> rates;
+  for (int i = 0; i < 5; ++i) {
+    rates.push_back(measure_peak(Peak::kMemoryRead, active_isa(), threads));
+  }
+  return median(rates);
+}
+
 nlohmann::json case_json(const Result& result) {
   const Case& c = result.what;
   const Timing& t = result.timing;
-  return {{"engine", "mezzotint"},
+  return {{"engine", c.engine},
           {"set", c.set},
           {"path", c.path},
           {"kernel", c.kernel},
@@ -209,6 +226,7 @@ std::string to_json(const std::vector<Result>& results, const std::string& comma
                              {"command", command},
                              {"processor", processor()},
                              {"isa", isa_name(active_isa())},
+                             {"memory_read", {memory_read_rate(1), memory_read_rate(2)}},
                              {"cases", nlohmann::json::array()}};
   for (const Result& result : results) document["cases"].push_back(case_json(result));
   return document.dump(1) + "\n";

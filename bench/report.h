@@ -21,6 +21,7 @@ void print_result(std::ostream& out, const Result& result);
 // and the ratios between paths.
 void print_bars(std::ostream& out, const std::vector<Result>& results);
 
+// Takes the memory read rate of one and of two threads as well.
 std::string to_json(const std::vector<Result>& results, const std::string& command);
 
 }  // namespace mezzotint::bench
