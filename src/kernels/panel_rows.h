@@ -33,6 +33,13 @@ constexpr const char* declines_wide(const LinearQuery& query) noexcept {
                                : "at most 120 rows: one tile, narrow ones spread over threads";
 }
 
+namespace avx2 {
+int64_t mxfp4_scratch_bytes(int64_t k);
+void mxfp4_linear(const LinearTile& tile) noexcept;
+int64_t int4_panels_scratch_bytes(int64_t k);
+void int4_panels_linear(const LinearTile& tile) noexcept;
+}  // namespace avx2
+
 namespace avx512_vnni {
 int64_t mxfp4_wide_scratch_bytes(int64_t k);
 int64_t mxfp4_narrow_scratch_bytes(int64_t k);
