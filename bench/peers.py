@@ -32,7 +32,9 @@ import numpy as np
 import torch
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-OURS = {"f32": "f32", "bf16": "bf16", "int8": "int8", "sdpa_f32": "attention_fp8", "sdpa_bf16": "attention_fp8"}
+# What of ours each is compared with.
+OURS = {"f32": ["f32", "int8"], "bf16": ["bf16", "int8"], "int8": ["int8"],
+        "sdpa_f32": ["attention_f32", "attention_fp8"], "sdpa_bf16": ["attention_bf16", "attention_fp8"]}  # fmt: skip
 SAMPLE_SECONDS = 0.02  # a call is repeated until then
 CASE_SECONDS = 20.0  # fewer passes of a case that takes longer in all
 
@@ -217,18 +219,18 @@ def geometric_mean(values):
 
 
 def print_table(cases):
-    """Per set, peer and threads: how many times faster ours is, geometric mean over the shapes."""
+    """Per set, path, peer and threads: how many times faster ours is, geometric mean over the shapes."""
     key = lambda c: (c["m"], c["n"], c["k"], c["threads"])  # noqa: E731
     own = {(c["path"], *key(c)): c["seconds"] for c in cases if c["engine"] == "mezzotint" and c["part"] == "whole"}
     ratios = {}
     for case in (c for c in cases if c["engine"] != "mezzotint"):
-        seconds = own.get((OURS[case["path"]], *key(case)))
-        if seconds is None:
-            continue
         name = f"{case['engine']}.{case['path']}" + (" gemm" if case["part"] == "gemm" else "")
-        ratios.setdefault((case["set"], name, case["threads"]), []).append(case["seconds"] / seconds)
-    for (which, name, threads), values in ratios.items():
-        print(f"{which:6} {threads} thr  {geometric_mean(values):6.2f} times faster than {name} (least {min(values):.2f})")
+        for path in OURS[case["path"]]:
+            seconds = own.get((path, *key(case)))
+            if seconds is not None:
+                ratios.setdefault((case["set"], path, name, case["threads"]), []).append(case["seconds"] / seconds)
+    for (which, path, name, threads), values in ratios.items():
+        print(f"{which:6} {threads} thr  {path:14} {geometric_mean(values):6.2f} times faster than {name} (least {min(values):.2f})")
 
 
 def main():
@@ -260,7 +262,7 @@ def main():
                 print(f"{case['set']:6} {case['m']}x{case['n']}x{case['k']} {threads} thr  {case['engine']}.{case['path']:9} "
                       f"{case['part']:6} {case['seconds'] * 1e3:9.2f} ms {case['operations'] / case['seconds'] / 1e9:7.1f} GOPS", flush=True)
             if options.bench and calls:
-                cases += ours(shape, threads, options, sorted({OURS[call.path] for call in calls}))
+                cases += ours(shape, threads, options, sorted({path for call in calls for path in OURS[call.path]}))
     print_table(cases)
     versions = {"torch": torch.__version__}
     document = {"mezzotint_bench": 1, "command": " ".join(sys.argv), "processor": processor(), "versions": versions, "cases": cases}

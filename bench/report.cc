@@ -149,14 +149,17 @@ void print_table(std::ostream& out, const std::vector<Result>& results, Op op,
   for (const Path& path : paths()) {
     const auto is_path = [&](const Result& r) { return r.what.path == path.name; };
     if (path.op != op || std::ranges::none_of(results, is_path)) continue;
-    lines += fmt::format("{:15}", path.name);
+    std::string cells;
+    bool measured = false;
     for (const SetTitle& set : sets) {
       for (const int threads : {1, 2}) {
-        lines += fmt::format(
-            "{:>18}", bar_cell(results, path.name, set.set, threads, set.bar(path.bars, threads)));
+        const std::string cell =
+            bar_cell(results, path.name, set.set, threads, set.bar(path.bars, threads));
+        measured = measured || cell != "-";
+        cells += fmt::format("{:>18}", cell);
       }
     }
-    lines += '\n';
+    if (measured) lines += fmt::format("{:15}{}\n", path.name, cells);
   }
   if (lines.empty()) return;
   out << fmt::format("{:15}", "path");
@@ -220,6 +223,23 @@ void print_bars(std::ostream& out, const std::vector<Result>& results) {
   }
 }
 
+namespace {
+
+nlohmann::json bars_json() {
+  nlohmann::json document;
+  for (const Path& path : paths()) {
+    const Bars& bars = path.bars;
+    document[std::string(path.name)] = {{"big", bars.big},
+                                        {"hot", bars.hot},
+                                        {"cold", bars.cold},
+                                        {"s1024", {bars.s1024, bars.s1024}},
+                                        {"s4608", {bars.s4608, bars.s4608}}};
+  }
+  return document;
+}
+
+}  // namespace
+
 std::string to_json(const std::vector<Result>& results, const std::string& command) {
   nlohmann::json document = {{"mezzotint_bench", 1},
                              {"version", version()},
@@ -227,6 +247,7 @@ std::string to_json(const std::vector<Result>& results, const std::string& comma
                              {"processor", processor()},
                              {"isa", isa_name(active_isa())},
                              {"memory_read", {memory_read_rate(1), memory_read_rate(2)}},
+                             {"bars", bars_json()},
                              {"cases", nlohmann::json::array()}};
   for (const Result& result : results) document["cases"].push_back(case_json(result));
   return document.dump(1) + "\n";

@@ -33,6 +33,13 @@ if(MZ_BENCH_ONEDNN)
   target_include_directories(mezzotint_shape_bench SYSTEM PRIVATE ${MZ_DNNL_INCLUDE_DIR})
   target_link_libraries(mezzotint_shape_bench PRIVATE ${MZ_DNNL_LIBRARY} OpenMP::OpenMP_CXX)
 endif()
+if(MZ_BUILD_TESTS)
+  # Every path and attention once, on a few rows: that the program runs, not how fast.
+  add_test(NAME bench.RunsEveryPath
+    COMMAND mezzotint_shape_bench --shapes sd3 --rows 4 --set context_embedder --set joint_self --passes 1 --threads 1
+            --json ${CMAKE_CURRENT_BINARY_DIR}/bench_test.json)
+  set_tests_properties(bench.RunsEveryPath PROPERTIES LABELS slow TIMEOUT 600)
+endif()
 
 # One linear on each of two thread libraries, for bench/threads/alternate.py. Built on demand.
 if(OpenMP_CXX_FOUND)
