@@ -14,6 +14,12 @@ void multiply(const float* x, const float* rotation, int64_t rows, int64_t dim, 
               rotation, n, 0.0f, y, n);
 }
 
+// Rows of a head may be several pages apart, which no prefetcher of the processor follows.
+constexpr int64_t kRowsAhead = 8;
+void prefetch_row(const void* row, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(row) + i);
+}
+
 }  // namespace
 
 FloatType float_type(DType dtype) {
@@ -46,6 +52,7 @@ AttentionPack operand_rows(const HeadsView& x, const Rows& rows, AttentionForm f
   float* const y = by_matrix ? rotated : copy;
   for (int64_t i = 0; i < rows.count; ++i) {
     float* const row = copy + i * x.dim;
+    prefetch_row(offset_floats(data, type, (i + kRowsAhead) * x.seq_stride), x.dim * float_size(type));
     ops.widen(offset_floats(data, type, i * x.seq_stride), type, row, x.dim);
     if (rotation.before != nullptr) ops.hadamard(rotation.before, rotation.after, row, x.dim);
   }

@@ -139,6 +139,8 @@ void pack_values(const AttentionPack& pack) noexcept {
 constexpr int kRowsPerBase = 3;
 constexpr int kBases = (kStripRows + kRowsPerBase - 1) / kRowsPerBase;
 
+constexpr int64_t kPrefetch = 256;  // words ahead in the panels of k and v
+
 template <int kVectors>
 using Accumulators = Vec[kStripRows][kVectors];
 
@@ -156,7 +158,10 @@ template <int kVectors>
   for (int64_t s = 0; s < steps; ++s, b += kVectors * kLanes) {
     Vec columns[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) columns[v] = load(b + v * kLanes);
+    for (int v = 0; v < kVectors; ++v) {
+      columns[v] = load(b + v * kLanes);
+      __builtin_prefetch(b + v * kLanes + kPrefetch);
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < kStripRows; ++i) {
       const Vec row = splat(base[i / kRowsPerBase][i % kRowsPerBase * a_stride + s]);
