@@ -52,7 +52,8 @@ AttentionPack operand_rows(const HeadsView& x, const Rows& rows, AttentionForm f
   float* const y = by_matrix ? rotated : copy;
   for (int64_t i = 0; i < rows.count; ++i) {
     float* const row = copy + i * x.dim;
-    prefetch_row(offset_floats(data, type, (i + kRowsAhead) * x.seq_stride), x.dim * float_size(type));
+    prefetch_row(offset_floats(data, type, (i + kRowsAhead) * x.seq_stride),
+                 x.dim * float_size(type));
     ops.widen(offset_floats(data, type, i * x.seq_stride), type, row, x.dim);
     if (rotation.before != nullptr) ops.hadamard(rotation.before, rotation.after, row, x.dim);
   }

@@ -8,7 +8,7 @@
   extern const AttentionOps kAttentionOps; \
   }
 
-MZ_ATTENTION_ROWS(portable)
+MZ_ATTENTION_ROWS(portable::attention)
 MZ_ATTENTION_ROWS(avx2)
 MZ_ATTENTION_ROWS(avx512)
 MZ_ATTENTION_ROWS(avx512_bf16)
