@@ -57,6 +57,13 @@ struct Rule {
   std::string reason{};   // shown in the report for float
 };
 
+// Attentions to be run quantized: rotations are written beside the linears.
+struct AttentionRule {
+  std::string algorithm;  // "fp8_dynamic", in any case
+  std::string pattern{};  // over their names, as of Rule; empty: all that the preset knows
+  int64_t head_dim = 0;   // 0: as the preset says; else the pattern may name any module
+};
+
 struct ExportProgress {
   std::string layer;
   int64_t bytes_done = 0;
@@ -65,14 +72,15 @@ struct ExportProgress {
 };
 
 struct ExportOptions {
-  std::string algorithm;               // any case; for every layer no rule and no exclusion names
-  std::vector<Rule> rules{};           // first match wins
-  std::vector<std::string> exclude{};  // patterns; always win
-  std::string preset = "auto";         // auto | none | NAME
-  std::optional<int> rank{};           // write the _R suffix
-  int64_t group_size = 0;              // 0: the algorithm's default
-  int64_t max_shard_bytes = 0;         // 0: one file
-  Compat compat = Compat::kNone;       // kUpstream: its exporter's rules for weights
+  std::string algorithm;      // any case; for every layer no rule and no exclusion names
+  std::vector<Rule> rules{};  // first match wins
+  std::vector<AttentionRule> attentions{};  // first match wins; none: they stay float
+  std::vector<std::string> exclude{};       // patterns; always win
+  std::string preset = "auto";              // auto | none | NAME
+  std::optional<int> rank{};                // write the _R suffix
+  int64_t group_size = 0;                   // 0: the algorithm's default
+  int64_t max_shard_bytes = 0;              // 0: one file
+  Compat compat = Compat::kNone;            // kUpstream: its exporter's rules for weights
   bool overwrite = false;
   bool resume = false;
   bool dry_run = false;  // plan and report only

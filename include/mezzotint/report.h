@@ -12,9 +12,9 @@ namespace mezzotint {
 
 struct LayerReport {
   std::string name{};
-  std::string algorithm{};  // "W8A8_DYNAMIC"; "FLOAT" when kept
-  std::string reason{};     // why it was kept float; "" when quantized
-  int64_t out_features = 0;
+  std::string algorithm{};   // "W8A8_DYNAMIC"; "FLOAT" when kept
+  std::string reason{};      // why it was kept float; "" when quantized
+  int64_t out_features = 0;  // of attentions, both are head_dim
   int64_t in_features = 0;
   int64_t bytes_before = 0;   // in the source file
   int64_t bytes_after = 0;    // written (export) or resident (load)

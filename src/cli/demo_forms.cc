@@ -20,12 +20,13 @@ constexpr const char* kModulation = "*.norm*.linear";
 constexpr double kSameVelocity = 1e-5;  // f32 rounding gives about 2e-7
 
 bool needs_only_weights(const AlgorithmRow& row) {
-  return row.status == AlgorithmStatus::kServed && row.contract->quantize != nullptr &&
+  if (row.attention != nullptr) return true;
+  return row.contract != nullptr && row.contract->quantize != nullptr &&
          !row.parameters.needs_statistics;
 }
 
 bool writes_the_same(const AlgorithmRow& a, const AlgorithmRow& b) {
-  return a.contract == b.contract && a.parameters == b.parameters;
+  return a.contract == b.contract && a.attention == b.attention && a.parameters == b.parameters;
 }
 
 ImageRequest one_image(const ImageRequest& request, int64_t steps, float guidance) {
@@ -85,7 +86,11 @@ FormSource quantize_for_demo(const fs::path& model, const fs::path& out,
                              const Session& session) {
   Progress progress = session.progress(fmt::format("quantizing {}, {}", algorithm.name, what));
   ExportOptions exported;
-  exported.algorithm = std::string(algorithm.name);
+  if (algorithm.attention != nullptr) {
+    exported.attentions = {{.algorithm = std::string(algorithm.name)}};
+  } else {
+    exported.algorithm = std::string(algorithm.name);
+  }
   exported.exclude = {kModulation};
   exported.overwrite = true;
   exported.progress = [&progress](const ExportProgress& state) {

@@ -20,7 +20,8 @@ struct DemoForm {
 std::vector<DemoForm> demo_forms();
 
 // Quantizes the linears of the blocks; embedders, adaLN (norm*.linear), norm_out and proj_out stay
-// float, for every algorithm alike. `what` names the model in the progress.
+// float, for every algorithm alike. An algorithm of attention quantizes the attentions alone.
+// `what` names the model in the progress.
 FormSource quantize_for_demo(const std::filesystem::path& model, const std::filesystem::path& out,
                              const AlgorithmRow& algorithm, std::string_view what,
                              const Session& session);

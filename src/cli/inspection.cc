@@ -182,6 +182,17 @@ void add_facts(const QuantizedFolder& folder, Inspection& result) {
   add("run", facts::kRun);
 }
 
+LayerReport attention_layer(const QuantizedFolder& folder, const AttentionEntry& entry) {
+  LayerReport layer = {.name = entry.layer, .algorithm = std::string(entry.algorithm->name)};
+  for (const LayerTensor& tensor : attention_tensors(folder, entry)) {
+    layer.bytes_after += tensor.info->bytes;
+    if (tensor.info->shape.size() != 2) continue;  // reported by --check
+    layer.out_features = tensor.info->shape[0];
+    layer.in_features = tensor.info->shape[1];
+  }
+  return layer;
+}
+
 void add_layers(const QuantizedFolder& folder, Inspection& result) {
   for (const LayerEntry& entry : folder.layers) {
     LayerReport layer;
@@ -194,6 +205,9 @@ void add_layers(const QuantizedFolder& folder, Inspection& result) {
     layer.out_features = dims.n;
     layer.in_features = dims.k;
     result.layers.layers.push_back(std::move(layer));
+  }
+  for (const AttentionEntry& entry : folder.attentions) {
+    result.layers.layers.push_back(attention_layer(folder, entry));
   }
   for (const TensorInfo& tensor : folder.weights.tensors()) {
     if (!is_linear_weight(tensor)) continue;
@@ -241,6 +255,17 @@ void check_layers(const QuantizedFolder& folder, const InspectOptions& options,
       progress.read(tensor.info->name, tensor.info->bytes);
     }
     release_layer(folder, entry);
+  }
+  for (const AttentionEntry& entry : folder.attentions) {
+    try {
+      read_attention(folder, entry);
+    } catch (const Error& error) {
+      result.problems.push_back(error);
+    }
+    for (const LayerTensor& tensor : attention_tensors(folder, entry)) {
+      checked.insert(tensor.info->name);
+      progress.read(tensor.info->name, tensor.info->bytes);
+    }
   }
   check_values(folder.weights, checked, progress, result);
 }

@@ -6,11 +6,18 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/text.h"
+#include "quant/algorithm.h"
 
 namespace mezzotint::cli {
 namespace {
 
 constexpr size_t kNamesShown = 3;
+
+// What such a layer stores are no weights.
+bool is_attention(const LayerReport& layer) {
+  const AlgorithmRow* row = find_algorithm(layer.algorithm);
+  return row != nullptr && row->attention != nullptr;
+}
 
 bool is_float(const LayerReport& layer) { return layer.algorithm == "FLOAT"; }
 
@@ -45,7 +52,7 @@ std::vector<AlgorithmGroup> by_algorithm(const Report& report) {
       group = groups.insert(groups.end(), AlgorithmGroup{.algorithm = layer.algorithm});
     }
     group->layers += 1;
-    group->weights += layer.out_features * layer.in_features;
+    if (!is_attention(layer)) group->weights += layer.out_features * layer.in_features;
     group->bytes_before += layer.bytes_before;
     group->bytes_after += layer.bytes_after;
   }

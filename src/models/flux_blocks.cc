@@ -77,6 +77,12 @@ void run_attention(const Attention& attention, const FluxActivations& a, float* 
                 {.scale = scale}, ctx);
 }
 
+Attention attention_slot(FluxLoader& loader, const FluxConfig& config, const std::string& block) {
+  return loader.attention(block + ".attn", {.heads = config.num_attention_heads,
+                                            .kv_heads = config.num_attention_heads,
+                                            .head_dim = config.attention_head_dim});
+}
+
 }  // namespace
 
 FluxEmbedder::FluxEmbedder(FluxLoader& loader, const std::string& name, int64_t in_features,
@@ -121,9 +127,7 @@ FluxDoubleBlock::FluxDoubleBlock(FluxLoader& loader, const FluxConfig& config,
                                   config.width())),
       ff(loader, name + ".ff", config.width()),
       ff_context(loader, name + ".ff_context", config.width()),
-      attention(name + ".attn", {.heads = config.num_attention_heads,
-                                 .kv_heads = config.num_attention_heads,
-                                 .head_dim = config.attention_head_dim}) {
+      attention(attention_slot(loader, config, name)) {
   const int64_t width = config.width();
   const std::string attn = name + ".attn.";
   to_q = loader.linear(attn + "to_q", width, width);
@@ -208,9 +212,7 @@ void FluxDoubleBlock::add_modules(ModuleMap& map) {
 FluxSingleBlock::FluxSingleBlock(FluxLoader& loader, const FluxConfig& config,
                                  const std::string& name)
     : norm(loader.linear(name + ".norm.linear", kSingleChunks * config.width(), config.width())),
-      attention(name + ".attn", {.heads = config.num_attention_heads,
-                                 .kv_heads = config.num_attention_heads,
-                                 .head_dim = config.attention_head_dim}) {
+      attention(attention_slot(loader, config, name)) {
   const int64_t width = config.width();
   const std::string attn = name + ".attn.";
   to_q = loader.linear(attn + "to_q", width, width);

@@ -156,6 +156,41 @@ TEST(FluxLoad, QuantizesAndLoadsAFolder) {
   EXPECT_GT(error, 1e-4);  // too good: not quantized
 }
 
+// FP8 attention alone, and beside quantized linears.
+TEST(FluxLoad, RunsTheAttentionOfAQuantizedFolder) {
+  const fs::path source = testing::write_random_flux(testing::scratch_path("fa_source"), kTiny, 3);
+  const ExecContext ctx({.threads = 1});
+  const FluxRope rope = flux_rope(kTiny, 3, 2, 2);
+  const float timestep[] = {0.5f};
+  const FluxInput input{.latents = testing::named_noise("latents", 1, {1, 4, 4}),
+                        .text = testing::named_noise("text", 1, {1, 3, 32}),
+                        .pooled = testing::named_noise("pooled", 1, {1, 16}),
+                        .timestep = timestep};
+  const Tensor exact = load_flux(source, ctx)->forward(input, rope, ctx);
+  double errors[2] = {};
+  for (const bool linears : {false, true}) {
+    const fs::path out = testing::scratch_path("fa_quantized");
+    fs::remove_all(out);
+    export_quantized(
+        WeightStore::open(source), out,
+        {.algorithm = linears ? "w8a8_dynamic" : "", .attentions = {{.algorithm = "fp8_dynamic"}}},
+        ctx);
+    Report report;
+    const auto model = load_flux(out, ctx, {}, &report);
+    for (const Attention* attention : model->modules().attentions) {
+      EXPECT_EQ(attention->algorithm(), "FP8_DYNAMIC");
+    }
+    EXPECT_EQ(report.quantized() > 2, linears);
+    const Tensor latents = model->forward(input, rope, ctx);
+    const double error =
+        testing::relative_l2(testing::values_of(latents), testing::values_of(exact));
+    EXPECT_LT(error, 0.05);
+    EXPECT_GT(error, 1e-5) << "too good: not quantized";
+    errors[linears ? 1 : 0] = error;
+  }
+  EXPECT_NE(errors[0], errors[1]);
+}
+
 TEST(FluxLoad, FindsAFloatModelBelowTransformer) {
   const fs::path folder = testing::fresh_folder(testing::scratch_path("pipeline"));
   testing::write_random_flux(folder / "transformer", kTiny, 3);

@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "mezzotint/error.h"
+#include "quant/algorithm.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
@@ -68,6 +69,16 @@ Tensor FluxLoader::vector(const std::string& name, int64_t size) {
   return widened(read(name, {size}));
 }
 
+Attention FluxLoader::attention(const std::string& name, const AttentionShape& shape) {
+  for (const AlgorithmRow& row : algorithm_rows()) {
+    if (missing_ == Missing::kRefuse || row.attention == nullptr) continue;
+    for (const ParamSpec& spec : row.attention->params) {
+      of_attentions_.insert(tensor_name(spec, name, name));
+    }
+  }
+  return Attention(name, shape);
+}
+
 bool FluxLoader::belongs_to_empty_linear(const std::string& tensor) const {
   return std::ranges::any_of(empty_,
                              [&](const std::string& prefix) { return tensor.starts_with(prefix); });
@@ -76,9 +87,8 @@ bool FluxLoader::belongs_to_empty_linear(const std::string& tensor) const {
 void FluxLoader::refuse_unread() const {
   std::vector<std::string> unread;
   for (const TensorInfo& info : store_.tensors()) {
-    if (!read_.contains(info.name) && !belongs_to_empty_linear(info.name)) {
-      unread.push_back(info.name);
-    }
+    if (read_.contains(info.name) || of_attentions_.contains(info.name)) continue;
+    if (!belongs_to_empty_linear(info.name)) unread.push_back(info.name);
   }
   if (unread.empty()) return;
   const size_t count = unread.size();

@@ -6,6 +6,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "mezzotint/attention.h"
 #include "mezzotint/linear.h"
 #include "mezzotint/tensor.h"
 #include "mezzotint/weights.h"
@@ -15,7 +16,7 @@ namespace mezzotint {
 // What to do with a linear whose float weight is absent.
 enum class Missing : uint8_t {
   kRefuse,
-  kLeaveEmpty,  // a named Linear of the right size, for quantize() to fill
+  kLeaveEmpty,  // a named Linear of the right size, for quantize() to fill; the file is quantized
 };
 
 class FluxLoader {
@@ -26,6 +27,8 @@ class FluxLoader {
   Linear linear(const std::string& name, int64_t out_features, int64_t in_features);
   // Widened to F32.
   Tensor vector(const std::string& name, int64_t size);
+  // A slot. What quantized files hold beside it is left to quantize().
+  Attention attention(const std::string& name, const AttentionShape& shape);
   // Throws Error(kInput) listing the tensors that nothing asked for.
   void refuse_unread() const;
 
@@ -37,6 +40,7 @@ class FluxLoader {
   const WeightStore& store_;
   Missing missing_;
   std::unordered_set<std::string> read_;
+  std::unordered_set<std::string> of_attentions_;  // names that quantized files may hold
   std::vector<std::string> empty_;  // names of the linears left empty, with a final dot
 };
 

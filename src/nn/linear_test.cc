@@ -164,7 +164,7 @@ TEST_P(EveryAlgorithm, RunFromFourThreadsAtOnce) {
 std::vector<const AlgorithmRow*> served_rows() {
   std::vector<const AlgorithmRow*> rows;
   for (const AlgorithmRow& row : algorithm_rows()) {
-    if (row.status == AlgorithmStatus::kServed) rows.push_back(&row);
+    if (row.contract != nullptr) rows.push_back(&row);
   }
   return rows;
 }

@@ -12,6 +12,7 @@
 #include "base/nearest.h"
 #include "base/parallel_for.h"
 #include "mezzotint/error.h"
+#include "nn/attention_state.h"
 #include "nn/linear_state.h"
 #include "quant/quantized_folder.h"
 #include "quant/upstream_reader.h"
@@ -20,6 +21,7 @@ namespace mezzotint {
 namespace {
 
 using LinearsByName = std::map<std::string, Linear*, std::less<>>;
+using AttentionsByName = std::map<std::string, Attention*, std::less<>>;
 
 // One linear and what it is going to hold.
 struct Swap {
@@ -29,14 +31,41 @@ struct Swap {
   std::string left_out{};  // names of tensors that upstream does not compute with
 };
 
-LinearsByName by_name(const ModuleMap& model) {
-  LinearsByName linears;
-  for (Linear* linear : model.linears) {
-    if (linears.emplace(linear->name(), linear).second) continue;
-    throw Error(ErrorCode::kUsage, "two linears of the model have one name",
-                {.layer = linear->name(), .fix = "give every linear its own dotted name"});
+struct AttentionSwap {
+  Attention* attention = nullptr;
+  AttentionEntry entry;
+  std::shared_ptr<const AttentionState> state;
+};
+
+struct Swaps {
+  std::vector<Swap> linears;
+  std::vector<AttentionSwap> attentions;
+};
+
+template <typename Slot>
+std::map<std::string, Slot*, std::less<>> by_name(const std::vector<Slot*>& slots,
+                                                  std::string_view kind) {
+  std::map<std::string, Slot*, std::less<>> named;
+  for (Slot* slot : slots) {
+    if (named.emplace(slot->name(), slot).second) continue;
+    throw Error(
+        ErrorCode::kUsage, fmt::format("two {}s of the model have one name", kind),
+        {.layer = slot->name(), .fix = fmt::format("give every {} its own dotted name", kind)});
   }
-  return linears;
+  return named;
+}
+
+std::string nearest_or_other_model(const std::string& layer,
+                                   const std::vector<std::string_view>& names) {
+  const std::string nearest = did_you_mean(nearest_names(layer, names));
+  return nearest.empty() ? "the files belong to another model"
+                         : nearest + " Or the files belong to another model";
+}
+
+std::vector<std::string_view> names_of(const auto& slots) {
+  std::vector<std::string_view> names;
+  for (const auto& [name, slot] : slots) names.push_back(name);
+  return names;
 }
 
 // A layer's entry stands under X.linear without X.div.mul_scale: say so instead of guessing.
@@ -48,11 +77,21 @@ std::string unmatched_fix(const LinearsByName& linears, const std::string& layer
       return fmt::format("{}.div.mul_scale is missing from the weight file: export again", parent);
     }
   }
-  std::vector<std::string_view> names;
-  for (const auto& [name, linear] : linears) names.push_back(name);
-  const std::string nearest = did_you_mean(nearest_names(layer, names));
-  return nearest.empty() ? "the files belong to another model"
-                         : nearest + " Or the files belong to another model";
+  return nearest_or_other_model(layer, names_of(linears));
+}
+
+Error unmatched_entry(const AttentionsByName& attentions, const QuantizedFolder& folder,
+                      const AttentionEntry& entry) {
+  const std::string fix = attentions.empty()
+                              ? "the model has no slots of attention: export without --fa"
+                              : nearest_or_other_model(entry.layer, names_of(attentions));
+  return Error(ErrorCode::kStrict,
+               "no attention of the model answers to an entry of the descriptor",
+               {.layer = entry.layer,
+                .file = folder.files.descriptor.string(),
+                .expected = fmt::format("an attention to hold {}", entry.algorithm->name),
+                .found = "none of this name",
+                .fix = fix});
 }
 
 Error unmatched_entry(const LinearsByName& linears, const QuantizedFolder& folder,
@@ -83,7 +122,6 @@ bool is_missing_smoothing(const LinearsByName& linears, const std::string& layer
 
 std::vector<Swap> match(const LinearsByName& linears, const QuantizedFolder& folder,
                         const QuantizeOptions& options, const ExecContext& ctx, Report& report) {
-  for (const Error& problem : folder.problems) forgive(problem, options, ctx, report);
   std::vector<Swap> swaps;
   for (const LayerEntry& entry : folder.layers) {
     const auto it = linears.find(entry.layer);
@@ -97,6 +135,30 @@ std::vector<Swap> match(const LinearsByName& linears, const QuantizedFolder& fol
     }
   }
   return swaps;
+}
+
+std::vector<AttentionSwap> match(const AttentionsByName& attentions, const QuantizedFolder& folder,
+                                 const QuantizeOptions& options, const ExecContext& ctx,
+                                 Report& report) {
+  std::vector<AttentionSwap> swaps;
+  for (const AttentionEntry& entry : folder.attentions) {
+    const auto it = attentions.find(entry.layer);
+    if (it == attentions.end()) {
+      forgive(unmatched_entry(attentions, folder, entry), options, ctx, report);
+    } else {
+      swaps.push_back({.attention = it->second, .entry = entry, .state = nullptr});
+    }
+  }
+  return swaps;
+}
+
+Swaps match(const ModuleMap& model, const QuantizedFolder& folder, const QuantizeOptions& options,
+            const ExecContext& ctx, Report& report) {
+  for (const Error& problem : folder.problems) forgive(problem, options, ctx, report);
+  const LinearsByName linears = by_name(model.linears, "linear");
+  const AttentionsByName attentions = by_name(model.attentions, "attention");
+  return {.linears = match(linears, folder, options, ctx, report),
+          .attentions = match(attentions, folder, options, ctx, report)};
 }
 
 BiasRule bias_rule(const Linear& linear) {
@@ -134,6 +196,15 @@ void build(const QuantizedFolder& folder, const BuildOptions& options, Swap& swa
   if (options.compat == Compat::kUpstream) swap.left_out = leave_out_like_upstream(params);
   swap.state = make_linear_state(params, options.isa, options.policy);
   release_layer(folder, swap.entry);
+}
+
+// P is not scaled, as on the device (docs/numerics.md compares).
+constexpr float kNumeratorScale = 1.0f;
+
+void build(const QuantizedFolder& folder, const BuildOptions& options, AttentionSwap& swap) {
+  const AttentionParams params =
+      read_attention(folder, swap.entry, swap.attention->shape().head_dim);
+  swap.state = make_fp8_attention_state(params.q_rot, params.k_rot, kNumeratorScale, options.isa);
 }
 
 // Packs on all threads; the error of the first layer, in the descriptor's order, wins.
@@ -189,17 +260,42 @@ LayerReport row_of(const Linear& linear, const Swap* swap, const QuantizedFolder
           .bytes_after = after.resident_bytes()};
 }
 
-// Also proves that every new state fits its linear.
-void add_rows(const ModuleMap& model, const QuantizedFolder& folder, const std::vector<Swap>& swaps,
+LayerReport row_of(const Attention& attention, const AttentionSwap* swap,
+                   const QuantizedFolder& folder) {
+  Attention after = attention;
+  if (swap != nullptr) after.set_state(swap->state);
+  return {.name = attention.name(),
+          .algorithm = std::string(after.algorithm()),
+          .reason = swap == nullptr ? kept_reason(folder, attention.name()) : std::string(),
+          .out_features = attention.shape().head_dim,
+          .in_features = attention.shape().head_dim,
+          .bytes_before = attention.resident_bytes(),
+          .bytes_after = after.resident_bytes()};
+}
+
+template <typename Slot, typename SlotSwap>
+void add_rows(const std::vector<Slot*>& slots,
+              const std::map<const Slot*, const SlotSwap*>& swap_of, const QuantizedFolder& folder,
               Report& report) {
-  std::map<const Linear*, const Swap*> swap_of;
-  for (const Swap& swap : swaps) swap_of[swap.linear] = &swap;
-  for (const Linear* linear : model.linears) {
-    const auto it = swap_of.find(linear);
-    report.layers.push_back(row_of(*linear, it == swap_of.end() ? nullptr : it->second, folder));
+  for (const Slot* slot : slots) {
+    const auto it = swap_of.find(slot);
+    report.layers.push_back(row_of(*slot, it == swap_of.end() ? nullptr : it->second, folder));
     report.bytes_before += report.layers.back().bytes_before;
     report.bytes_after += report.layers.back().bytes_after;
   }
+}
+
+// Also proves that every new state fits its linear.
+// Attentions are float as a rule: listed when the files hold one that is not.
+void add_rows(const ModuleMap& model, const QuantizedFolder& folder, const Swaps& swaps,
+              Report& report) {
+  std::map<const Linear*, const Swap*> linears;
+  for (const Swap& swap : swaps.linears) linears[swap.linear] = &swap;
+  add_rows(model.linears, linears, folder, report);
+  if (folder.attentions.empty()) return;
+  std::map<const Attention*, const AttentionSwap*> attentions;
+  for (const AttentionSwap& swap : swaps.attentions) attentions[swap.attention] = &swap;
+  add_rows(model.attentions, attentions, folder, report);
 }
 
 }  // namespace
@@ -209,13 +305,17 @@ Report quantize(const ModuleMap& model, const std::filesystem::path& descriptor,
   const QuantizedFolder folder = open_quantized(descriptor, options.rank, options.compat);
   Report report;
   report.notes = folder.warnings;
-  std::vector<Swap> swaps = match(by_name(model), folder, options, ctx, report);
-  build_all(folder, {.policy = policy_of(folder, options), .compat = options.compat}, swaps, ctx);
-  note_unwanted_biases(folder, swaps, report);
-  note_left_out(swaps, report);
+  Swaps swaps = match(model, folder, options, ctx, report);
+  const BuildOptions build_options = {.policy = policy_of(folder, options),
+                                      .compat = options.compat};
+  build_all(folder, build_options, swaps.linears, ctx);
+  for (AttentionSwap& swap : swaps.attentions) build(folder, build_options, swap);
+  note_unwanted_biases(folder, swaps.linears, report);
+  note_left_out(swaps.linears, report);
   add_rows(model, folder, swaps, report);
   // Nothing throws from here on.
-  for (Swap& swap : swaps) swap.linear->set_state(std::move(swap.state));
+  for (Swap& swap : swaps.linears) swap.linear->set_state(std::move(swap.state));
+  for (AttentionSwap& swap : swaps.attentions) swap.attention->set_state(std::move(swap.state));
   return report;
 }
 

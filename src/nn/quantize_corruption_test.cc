@@ -5,6 +5,7 @@
 #include <random>
 
 #include "nn/quantize_fixture.h"
+#include "solve/hadamard.h"
 
 namespace mezzotint {
 namespace {
@@ -172,21 +173,87 @@ std::vector<Corruption> corruptions() {
        [](auto& f) { f.erase("blocks.0.b.div.mul_scale"); },  // case 15
        ErrorCode::kStrict,
        {"layer blocks.0.b.linear", "blocks.0.b.div.mul_scale is missing from the weight file"}},
-      {"attention",
-       [](auto& f) { f.extra_labels = {{"blocks.0.attn.quant_type", "FP8_DYNAMIC"}}; },
-       ErrorCode::kUnsupported,
-       {"quantized attention is not served", "layer blocks.0.attn", "got FP8_DYNAMIC"}},
   };
 }
 
-TEST(Quantize, EveryCorruptionIsNamedAndLeavesTheModelAsItWas) {
+std::vector<Corruption> attention_corruptions() {
+  const std::string q_rot = "blocks.0.attn.q_rot";
+  const std::string k_rot = "blocks.0.attn.k_rot";
+  const auto relabelled = [](const char* label) {
+    return [label](QuantizedFixture& f) { f.extra_labels = {{"blocks.0.attn.quant_type", label}}; };
+  };
+  return {
+      {"k_rot missing",
+       [=](auto& f) { f.erase(k_rot); },  // case 43
+       ErrorCode::kInput,
+       {"k_rot is missing", "expected [16,16]", "layer blocks.0.attn", "tensor " + k_rot}},
+      {"rotation of another head_dim",
+       [=](auto& f) { f.at(q_rot).tensor = make_rotation(8, 1); },
+       ErrorCode::kInput,
+       {"q_rot has the wrong shape: expected [16,16], got [8,8]", "layer blocks.0.attn"}},
+      {"half a rotation",
+       [=](auto& f) {
+         f.at(k_rot).tensor = float_tensor(DType::kF32, {16, 8}, std::vector<float>(128, 1));
+       },
+       ErrorCode::kInput,
+       {"k_rot has the wrong shape: expected [16,16], got [16,8]"}},
+      {"integer rotation",
+       [=](auto& f) {
+         f.at(q_rot).tensor = Tensor::copy_of<int8_t>(std::vector<int8_t>(256, 1), {16, 16});
+       },
+       ErrorCode::kInput,
+       {"q_rot has the wrong dtype: expected BF16 or F32 or F16, got I8"}},
+      {"nan rotation",
+       [=](auto& f) { set_floats(f, q_rot, 17, std::numeric_limits<float>::quiet_NaN()); },
+       ErrorCode::kInput,
+       {"q_rot holds a value that cannot be right", "got nan at 17"}},
+      {"one flipped sign",
+       [=](auto& f) { set_floats(f, k_rot, 3, -float_at(f, k_rot, 3)); },
+       ErrorCode::kInput,
+       {"the rotations change the scores: expected q_rot k_rot^T = I, got a difference of 0.125",
+        "layer blocks.0.attn"}},
+      {"unknown algorithm",
+       relabelled("FP8"),
+       ErrorCode::kUnsupported,
+       {"unknown algorithm of attention", "got FP8", "layer blocks.0.attn",
+        "did you mean "
+        "FP8_DYNAMIC"}},
+      {"planned algorithm",
+       relabelled("MXFP8_DYNAMIC"),
+       ErrorCode::kUnsupported,
+       {"algorithm MXFP8_DYNAMIC is not served by this version", "layer blocks.0.attn"}},
+      {"algorithm of linears",
+       relabelled("W8A8_DYNAMIC"),
+       ErrorCode::kUnsupported,
+       {"W8A8_DYNAMIC is an algorithm of linears, not of attention"}},
+      {"no such attention",
+       [](auto& f) { add_attention(f, "blocks.1.attn"); },
+       ErrorCode::kStrict,
+       {"no attention of the model answers", "layer blocks.1.attn", "did you mean blocks.0.attn"}},
+      {"attention label on a weight",
+       [](auto& f) { f.at("blocks.0.a.weight").label = "FP8_DYNAMIC"; },
+       ErrorCode::kInput,
+       {"a label on a tensor it cannot describe", "got FP8_DYNAMIC"}},
+      {"attention label on a linear as a whole",
+       [](auto& f) {
+         for (NamedTensor& t : f.tensors) {
+           if (t.name.starts_with("blocks.0.a.")) t.label = "FLOAT";
+         }
+         f.extra_labels.emplace_back("blocks.0.a", "FP8_DYNAMIC");
+       },
+       ErrorCode::kStrict,
+       {"no attention of the model answers", "layer blocks.0.a"}},
+  };
+}
+
+void expect_refused(const std::vector<Corruption>& corruptions, const QuantizedFixture& valid) {
   TestModel model;
   std::vector<Tensor> before;
   for (size_t i = 0; i < 3; ++i) before.push_back(model.output(i));
-  for (const Corruption& corruption : corruptions()) {
+  for (const Corruption& corruption : corruptions) {
     SCOPED_TRACE(corruption.name);
     TestFolder folder;
-    QuantizedFixture files = fixture();
+    QuantizedFixture files = valid;
     corruption.corrupt(files);
     const std::filesystem::path descriptor = files.write(folder.path());
     const Error error = error_of([&] { quantize(model.map, descriptor, {}, context()); });
@@ -199,7 +266,18 @@ TEST(Quantize, EveryCorruptionIsNamedAndLeavesTheModelAsItWas) {
       EXPECT_EQ(model.linears[i].algorithm(), "FLOAT");
       EXPECT_TRUE(same_bytes(model.output(i), before[i]));
     }
+    EXPECT_EQ(model.attention.algorithm(), "FLOAT");
   }
+}
+
+TEST(Quantize, EveryCorruptionIsNamedAndLeavesTheModelAsItWas) {
+  expect_refused(corruptions(), fixture());
+}
+
+TEST(Quantize, EveryCorruptionOfAnAttentionIsNamedAndLeavesTheModelAsItWas) {
+  QuantizedFixture files = fixture();
+  add_attention(files);
+  expect_refused(attention_corruptions(), files);
 }
 
 }  // namespace

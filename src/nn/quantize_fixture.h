@@ -1,4 +1,4 @@
-// For tests of quantize(): a model of three float linears and files that fit it.
+// For tests of quantize(): a model of three float linears and an attention, and files that fit it.
 #pragma once
 
 #include <optional>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mezzotint/quantize.h"
+#include "quant/attention_file.h"
 #include "quant/file_fixture.h"
 #include "quant/random_layer.h"
 
@@ -25,6 +26,7 @@ struct TestModel {
     add("blocks.0.b", 5, 48, false, random);
     add("proj_out", 4, 32, true, random);
     for (Linear& linear : linears) map.linears.push_back(&linear);
+    map.attentions.push_back(&attention);
   }
   void add(const std::string& name, int64_t n, int64_t k, bool bias, std::mt19937_64& random) {
     std::optional<Tensor> b;
@@ -42,7 +44,31 @@ struct TestModel {
     return y;
   }
 
+  // Of the attention, [1,20,1,kHeadDim].
+  Tensor attended() const {
+    std::mt19937_64 random(43);
+    constexpr int64_t kSeq = 20;
+    std::vector<Tensor> rows;
+    for (int i = 0; i < 3; ++i)
+      rows.push_back(normal_tensor(DType::kF32, {kSeq, kHeadDim}, random));
+    rows.push_back(Tensor::allocate(DType::kF32, {kSeq, kHeadDim}));
+    const auto view = [&](size_t i) {
+      return HeadsView{.data = rows[i].buffer().mutable_data(),
+                       .batch = 1,
+                       .seq = kSeq,
+                       .heads = 1,
+                       .dim = kHeadDim,
+                       .batch_stride = kSeq * kHeadDim,
+                       .seq_stride = kHeadDim,
+                       .head_stride = kHeadDim};
+    };
+    attention.run(view(0), view(1), view(2), view(3), {.scale = 0.25f}, context());
+    return rows[3];
+  }
+
+  static constexpr int64_t kHeadDim = 16;
   std::vector<Linear> linears;
+  Attention attention{"blocks.0.attn", {.heads = 1, .head_dim = kHeadDim}};
   ModuleMap map;
 };
 
@@ -62,12 +88,27 @@ inline QuantizedFixture fixture(uint64_t seed = 42) {
   return files;
 }
 
+// Adds what FP8_DYNAMIC attention has in files to those of the linears.
+inline void add_attention(QuantizedFixture& files, const std::string& layer = "blocks.0.attn",
+                          int64_t head_dim = TestModel::kHeadDim) {
+  const AlgorithmRow& row = served_attention("FP8_DYNAMIC");
+  for (NamedTensor& t : write_attention_params(row, layer, head_dim)) {
+    files.tensors.push_back(std::move(t));
+  }
+  files.extra_labels.emplace_back(layer + ".quant_type", "FP8_DYNAMIC");
+}
+
 inline LayerTensors layer_of(const QuantizedFixture& files, const std::string& layer) {
   LayerTensors tensors;
   for (const NamedTensor& t : files.tensors) {
     if (t.name.starts_with(layer + ".")) tensors.push_back(t);
   }
   return tensors;
+}
+
+inline float float_at(QuantizedFixture& files, const std::string& tensor, size_t at) {
+  const Tensor wide = widened(files.at(tensor).tensor);
+  return wide.data<float>()[at];
 }
 
 inline void set_floats(QuantizedFixture& files, const std::string& tensor, size_t at, float value) {

@@ -123,6 +123,80 @@ TEST(Quantize, LenientListsWhatItForgaveAndAppliesTheRest) {
   EXPECT_EQ(report.layers[1].reason, "label NF4 is not served");
 }
 
+// --- attentions ---------------------------------------------------------------------------------
+
+TEST(Quantize, ReplacesWhatAnAttentionComputes) {
+  TestFolder folder;
+  TestModel model;
+  const Tensor before = model.attended();
+  QuantizedFixture files = fixture();
+  add_attention(files);
+  const Report report = quantize(model.map, files.write(folder.path()), {}, context());
+  EXPECT_EQ(model.attention.algorithm(), "FP8_DYNAMIC");
+  EXPECT_EQ(report.quantized(), 3);
+  ASSERT_EQ(report.layers.size(), 4u);
+  const LayerReport& row = report.layers.back();
+  EXPECT_EQ(row.name, "blocks.0.attn");
+  EXPECT_EQ(row.algorithm, "FP8_DYNAMIC");
+  EXPECT_EQ(row.out_features, TestModel::kHeadDim);
+  EXPECT_EQ(row.bytes_after, model.attention.resident_bytes());
+  double error = 0;
+  double size = 0;
+  const Tensor after = model.attended();
+  for (int64_t i = 0; i < after.size(); ++i) {
+    const double exact = before.data<float>()[i];
+    error += std::pow(after.data<float>()[i] - exact, 2);
+    size += exact * exact;
+  }
+  EXPECT_LT(error, 0.1 * 0.1 * size);
+  EXPECT_GT(error, 0.001 * 0.001 * size) << "not quantized";
+}
+
+TEST(Quantize, AnAttentionIsNamedByItsLabelOrAsAWhole) {
+  for (const char* key : {"blocks.0.attn.quant_type", "blocks.0.attn", "blocks.0.attn.q_rot"}) {
+    TestFolder folder;
+    TestModel model;
+    QuantizedFixture files = fixture();
+    add_attention(files);
+    files.extra_labels.clear();
+    std::string label = "fp8_dynamic";
+    if (std::string_view(key).ends_with("q_rot")) {
+      files.at(key).label = label;
+    } else {
+      files.extra_labels.emplace_back(key, label);
+    }
+    quantize(model.map, files.write(folder.path()), {}, context());
+    EXPECT_EQ(model.attention.algorithm(), "FP8_DYNAMIC") << key;
+  }
+}
+
+TEST(Quantize, FloatKeepsAnAttention) {
+  TestFolder folder;
+  TestModel model;
+  QuantizedFixture files = fixture();
+  add_attention(files);
+  files.extra_labels.emplace_back("blocks.0.attn", "FLOAT");
+  quantize(model.map, files.write(folder.path()), {}, context());
+  EXPECT_EQ(model.attention.algorithm(), "FLOAT");
+}
+
+TEST(Quantize, FilesOfQuantizedAttentionNeedSlots) {
+  TestFolder folder;
+  TestModel model;
+  model.map.attentions.clear();
+  QuantizedFixture files = fixture();
+  add_attention(files);
+  const std::filesystem::path file = files.write(folder.path());
+  const Error error = error_of([&] { quantize(model.map, file, {}, context()); });
+  EXPECT_EQ(error.code(), ErrorCode::kStrict);
+  EXPECT_NE(std::string(error.what()).find("the model has no slots of attention"),
+            std::string::npos);
+  const Report report = quantize(model.map, file, {.strictness = Strictness::kLenient}, context());
+  EXPECT_EQ(report.quantized(), 2);
+  ASSERT_EQ(report.unmatched.size(), 1u);
+  EXPECT_NE(report.unmatched[0].find("layer blocks.0.attn"), std::string::npos);
+}
+
 TEST(Quantize, LenientDoesNotForgiveDamage) {
   TestFolder folder;
   TestModel model;

@@ -15,7 +15,7 @@ TEST(RandomLinear, HasThePlanAndBytesThatQuantizeWrites) {
   const Tensor bias = Tensor::copy_of<float>(std::vector<float>(kN, 1.0f), {kN});
   int compared = 0;
   for (const AlgorithmRow& row : algorithm_rows()) {
-    if (row.status != AlgorithmStatus::kServed || row.parameters.needs_statistics) continue;
+    if (row.contract == nullptr || row.parameters.needs_statistics) continue;
     const LayerTensors written =
         write_layer_params(row, {.name = "l", .weight = weight, .bias = bias}, {}, ctx);
     const LayerFile file = {.layer = "l",
@@ -41,7 +41,7 @@ TEST(RandomLinear, ServesEveryAlgorithmThatFilesMayHold) {
   const ExecContext ctx({.threads = 1});
   int served = 0;
   for (const AlgorithmRow& row : algorithm_rows()) {
-    if (row.status != AlgorithmStatus::kServed) continue;
+    if (row.contract == nullptr) continue;
     const Linear linear =
         random_linear({.algorithm = std::string(row.name), .n = 40, .k = 128}, active_isa());
     const std::vector<float> x(128 * 2, 1.0f);

@@ -129,12 +129,6 @@ bool saturates(const Linear& linear) {
   return linear.name().ends_with("ff_out") && linear.algorithm() == "W8A8";
 }
 
-// Quantized attention comes with a later version: until then the whole folder is refused.
-bool is_served(const std::string& folder) {
-  return folder != "fp8_attention" ||
-         find_algorithm("FP8_DYNAMIC")->status == AlgorithmStatus::kServed;
-}
-
 class UpstreamFiles : public testing::TestWithParam<std::string> {};
 
 TEST_P(UpstreamFiles, QuantizeGivesLayersNearTheFloatOnes) {
@@ -142,10 +136,6 @@ TEST_P(UpstreamFiles, QuantizeGivesLayersNearTheFloatOnes) {
   const Expectation& expected = expectations().at(GetParam());
   SourceModel model(model_of(GetParam()));
   const SourceModel source(model_of(GetParam()));
-  if (!is_served(GetParam())) {
-    EXPECT_THROW(quantize(model.map, folder, {}, context()), Error);
-    return;
-  }
   quantize(model.map, folder, {}, context());
   const bool attention = GetParam() == "fp8_attention";
   EXPECT_EQ(model.attention.algorithm() == "FP8_DYNAMIC", attention);
@@ -168,7 +158,7 @@ TEST_P(UpstreamFiles, GivesWhatTheExportersSimulationGives) {
   const fs::path file = kUpstream / GetParam() / "outputs.safetensors";
   const Expectation& expected = expectations().at(GetParam());
   ASSERT_EQ(fs::exists(file), expected.simulation > 0);
-  if (!fs::exists(file) || !is_served(GetParam())) return;
+  if (!fs::exists(file)) return;
   const WeightStore outputs = WeightStore::open_file(file);
   SourceModel model(model_of(GetParam()));
   quantize(model.map, kUpstream / GetParam(), {}, context());
@@ -194,6 +184,41 @@ std::vector<std::string> folders() {
 
 INSTANTIATE_TEST_SUITE_P(Folders, UpstreamFiles, testing::ValuesIn(folders()),
                          [](const auto& info) { return info.param; });
+
+// [1,3,1,64], of noise.
+std::vector<float> attended(const Attention& attention) {
+  constexpr int64_t kRows = 3;
+  constexpr int64_t kDim = 64;
+  std::mt19937_64 random(5);
+  std::vector<Tensor> qkv;
+  for (int i = 0; i < 3; ++i) qkv.push_back(normal_tensor(DType::kF32, {kRows, kDim}, random));
+  std::vector<float> out(static_cast<size_t>(kRows * kDim));
+  const auto view = [&](void* data) {
+    return HeadsView{.data = data,
+                     .batch = 1,
+                     .seq = kRows,
+                     .heads = 1,
+                     .dim = kDim,
+                     .batch_stride = kRows * kDim,
+                     .seq_stride = kDim,
+                     .head_stride = kDim};
+  };
+  attention.run(view(qkv[0].buffer().mutable_data()), view(qkv[1].buffer().mutable_data()),
+                view(qkv[2].buffer().mutable_data()), view(out.data()), {.scale = 0.125f},
+                context());
+  return out;
+}
+
+TEST(UpstreamFolders, AttentionIsNearTheFloatOne) {
+  SourceModel model("attention");
+  const std::vector<float> exact = attended(model.attention);
+  const Report report = quantize(model.map, kUpstream / "fp8_attention", {}, context());
+  EXPECT_EQ(model.attention.algorithm(), "FP8_DYNAMIC");
+  EXPECT_EQ(report.quantized(), 2);
+  const double error = relative_error(attended(model.attention), exact);
+  EXPECT_LT(error, 0.06);
+  EXPECT_GT(error, 0.005) << "not quantized";
+}
 
 TEST(UpstreamFolders, AreAllTested) {
   size_t count = 0;

@@ -21,17 +21,20 @@
 namespace mezzotint {
 namespace {
 
-#define MZ_ALGORITHM(name, canonical, contract, alternative, parameters, summary)      \
-  AlgorithmRow{name,       canonical, AlgorithmStatus::kServed, contract, alternative, \
-               parameters, summary},
+#define MZ_ALGORITHM(name, canonical, contract, alternative, parameters, summary)               \
+  AlgorithmRow{name,    canonical, AlgorithmStatus::kServed, contract, alternative, parameters, \
+               summary, nullptr},
+#define MZ_ATTENTION(name, contract, summary) \
+  AlgorithmRow{name, name, AlgorithmStatus::kServed, nullptr, nullptr, {}, summary, contract},
 #define MZ_PLANNED(name, canonical, summary) \
-  AlgorithmRow{name, canonical, AlgorithmStatus::kPlanned, nullptr, nullptr, {}, summary},
+  AlgorithmRow{name, canonical, AlgorithmStatus::kPlanned, nullptr, nullptr, {}, summary, nullptr},
 #define MZ_FOREIGN(name, summary) \
-  AlgorithmRow{name, name, AlgorithmStatus::kForeign, nullptr, nullptr, {}, summary},
+  AlgorithmRow{name, name, AlgorithmStatus::kForeign, nullptr, nullptr, {}, summary, nullptr},
 constexpr AlgorithmRow kRows[] = {
 #include "quant/algorithms.inc"
 };
 #undef MZ_ALGORITHM
+#undef MZ_ATTENTION
 #undef MZ_PLANNED
 #undef MZ_FOREIGN
 
@@ -44,7 +47,7 @@ bool equal_in_any_case(std::string_view a, std::string_view b) {
 std::string nearest_served(std::string_view name) {
   std::vector<std::string_view> served;
   for (const AlgorithmRow& row : kRows) {
-    if (row.status == AlgorithmStatus::kServed) served.push_back(row.name);
+    if (row.contract != nullptr) served.push_back(row.name);
   }
   return did_you_mean(nearest_names(name, served));
 }
@@ -231,11 +234,14 @@ const AlgorithmRow* find_algorithm(std::string_view name) {
 
 const AlgorithmRow& served_algorithm(std::string_view name, ErrorDetails details) {
   const AlgorithmRow* row = find_algorithm(name);
-  if (row != nullptr && row->status == AlgorithmStatus::kServed) return *row;
+  if (row != nullptr && row->contract != nullptr) return *row;
   if (details.expected.empty()) details.expected = "an algorithm of `mezzotint list-algorithms`";
   details.found = std::string(name);
   std::string what = "unknown algorithm";
-  if (row != nullptr) {
+  if (row != nullptr && row->attention != nullptr) {
+    what = fmt::format("{} is an algorithm of attention, not of linears", row->name);
+    if (details.fix.empty()) details.fix = "quantize --fa writes it";
+  } else if (row != nullptr) {
     what = fmt::format("algorithm {} is not served by this version ({})", row->name, row->summary);
   }
   if (details.fix.empty()) details.fix = nearest_served(name);
@@ -243,6 +249,16 @@ const AlgorithmRow& served_algorithm(std::string_view name, ErrorDetails details
 }
 
 bool is_float_label(std::string_view label) { return equal_in_any_case(label, "FLOAT"); }
+
+std::string_view contract_name(const AlgorithmRow& row) {
+  if (row.attention != nullptr) return row.attention->name;
+  return row.contract == nullptr ? std::string_view() : row.contract->name;
+}
+
+std::span<const ParamSpec> contract_tensors(const AlgorithmRow& row) {
+  if (row.attention != nullptr) return row.attention->params;
+  return row.contract == nullptr ? std::span<const ParamSpec>() : row.contract->params;
+}
 
 const FileContract& contract_of(const AlgorithmRow& row, const LayerFile& file) {
   MZ_CHECK(row.contract != nullptr);

@@ -25,6 +25,7 @@
 namespace mezzotint {
 
 struct FileContract;
+struct AttentionContract;
 
 enum class AlgorithmStatus : uint8_t {
   kServed,   // read, run and written
@@ -47,10 +48,11 @@ struct AlgorithmRow {
   std::string_view name;       // the label as it stands in a descriptor
   std::string_view canonical;  // the label we write; differs from name for an alias
   AlgorithmStatus status;
-  const FileContract* contract;     // what we write; null unless served
+  const FileContract* contract;     // what we write; null unless served, and of attentions
   const FileContract* alternative;  // what a file may hold instead, or null (contract_of)
   AlgorithmParameters parameters;
-  std::string_view summary;  // one line for list-algorithms and docs
+  std::string_view summary;            // one line for list-algorithms and docs
+  const AttentionContract* attention;  // null for linears
 };
 
 // One float linear of a source file.
@@ -66,6 +68,14 @@ struct NamedTensor {
   Tensor tensor;
 };
 using LayerTensors = std::vector<NamedTensor>;
+
+// The tensors of an attention in a file (attention_file.h).
+struct AttentionContract {
+  std::string_view name;
+  std::span<const ParamSpec> params;
+  int64_t max_head_dim = 0;
+  AttentionParams (*make)(int64_t head_dim) = nullptr;  // what we write
+};
 
 // The tensors of a layer in a file, and how they are run.
 struct FileContract {
@@ -83,11 +93,16 @@ struct FileContract {
 std::span<const AlgorithmRow> algorithm_rows();
 const AlgorithmRow* find_algorithm(std::string_view name);  // any case; nullptr when unknown
 
-// A served row, or Error(kUnsupported) that lists the nearest names. `details` names the place.
+// A row that serves linears, or Error(kUnsupported) that lists the nearest names. `details` names
+// the place. Of attentions: served_attention (attention_file.h).
 const AlgorithmRow& served_algorithm(std::string_view name, ErrorDetails details = {});
 
 // True for "FLOAT" in any case: the label, and the rule, that keeps a layer as it is.
 bool is_float_label(std::string_view label);
+
+// Of linears and of attentions; "" and none for rows that are not served.
+std::string_view contract_name(const AlgorithmRow& row);
+std::span<const ParamSpec> contract_tensors(const AlgorithmRow& row);
 
 // The contract that this layer's tensors follow: of a row that has two, the static one where the
 // file holds an input_scale, the dynamic one where it does not.

@@ -33,9 +33,13 @@ std::string shapes_text(std::string_view shapes) {
   return text + "]";
 }
 
+std::string_view owner_letter(const ParamSpec& spec) {
+  if (spec.attention_field != nullptr) return "A";
+  return spec.prefix == PrefixRule::kLayer ? "X" : "P";
+}
+
 std::string param_row(const ParamSpec& spec) {
-  return fmt::format("| `{}.{}` | {} | {} | {} | {} | {} |\n",
-                     spec.prefix == PrefixRule::kLayer ? "X" : "P", spec.suffix,
+  return fmt::format("| `{}.{}` | {} | {} | {} | {} | {} |\n", owner_letter(spec), spec.suffix,
                      expected_dtypes(spec.dtypes), shapes_text(spec.shapes),
                      spec.presence == Presence::kRequired ? "required" : "optional",
                      spec.label == LabelRule::kFloat ? "FLOAT" : "the algorithm", spec.meaning);
@@ -48,16 +52,15 @@ std::string algorithms_markdown() {
       "| label | file contract | read, run and written | what it is |\n|---|---|---|---|\n";
   for (const AlgorithmRow& row : algorithm_rows()) {
     if (row.status == AlgorithmStatus::kForeign) continue;
-    text += fmt::format("| {} | {} | {} | {} |\n", row.name,
-                        row.contract == nullptr ? "" : row.contract->name, status_text(row),
+    text += fmt::format("| {} | {} | {} | {} |\n", row.name, contract_name(row), status_text(row),
                         row.summary);
   }
   std::set<std::string_view> seen;
   for (const AlgorithmRow& row : algorithm_rows()) {
-    if (row.contract == nullptr || !seen.insert(row.contract->name).second) continue;
-    text += fmt::format("\nFile contract `{}`:\n\n", row.contract->name);
+    if (contract_name(row).empty() || !seen.insert(contract_name(row)).second) continue;
+    text += fmt::format("\nFile contract `{}`:\n\n", contract_name(row));
     text += "| tensor | dtype | shape | reading | label | meaning |\n|---|---|---|---|---|---|\n";
-    for (const ParamSpec& spec : row.contract->params) text += param_row(spec);
+    for (const ParamSpec& spec : contract_tensors(row)) text += param_row(spec);
   }
   return text;
 }

@@ -75,7 +75,10 @@ TEST(Algorithms, NamesAreUniqueAndServedOnesHaveAContract) {
   std::set<std::string_view> names;
   for (const AlgorithmRow& row : algorithm_rows()) {
     EXPECT_TRUE(names.insert(row.name).second) << row.name;
-    EXPECT_EQ(row.contract != nullptr, row.status == AlgorithmStatus::kServed) << row.name;
+    const bool has_contract = row.contract != nullptr || row.attention != nullptr;
+    EXPECT_EQ(has_contract, row.status == AlgorithmStatus::kServed) << row.name;
+    EXPECT_EQ(has_contract, !contract_name(row).empty()) << row.name;
+    EXPECT_EQ(has_contract, !contract_tensors(row).empty()) << row.name;
     EXPECT_FALSE(row.summary.empty()) << row.name;
     if (row.contract == nullptr) continue;
     EXPECT_EQ(row.contract->params.front().suffix, "weight");
@@ -102,7 +105,7 @@ class Contracts : public testing::TestWithParam<const AlgorithmRow*> {};
 std::vector<const AlgorithmRow*> served_rows() {
   std::vector<const AlgorithmRow*> rows;
   for (const AlgorithmRow& row : algorithm_rows()) {
-    if (row.status == AlgorithmStatus::kServed) rows.push_back(&row);
+    if (row.contract != nullptr) rows.push_back(&row);
   }
   return rows;
 }

@@ -1,5 +1,6 @@
 // dequantize(): a quantized folder back into a plain float file.
 #include <map>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -35,10 +36,16 @@ class Dequantizer {
         origins_[tensor.info->name] = {&entry, tensor.spec->suffix};
       }
     }
+    for (const AttentionEntry& entry : folder_.attentions) {
+      for (const LayerTensor& tensor : attention_tensors(folder_, entry)) {
+        rotations_.insert(tensor.info->name);
+      }
+    }
   }
 
   Report run(const fs::path& out_file) {
     note_foreign();
+    note_attentions();
     Writer writer(out_file, plan(),
                   {.metadata = metadata(), .max_shard_bytes = 0, .resume = false});
     int64_t done = 0;
@@ -67,6 +74,7 @@ class Dequantizer {
     std::vector<TensorPlan> tensors;
     for (const TensorInfo& tensor : folder_.weights.tensors()) {
       const Origin origin = origin_of(tensor.name);
+      if (rotations_.contains(tensor.name)) continue;
       if (origin.layer == nullptr) {
         tensors.push_back({.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape});
       } else if (origin.suffix == "weight") {
@@ -102,6 +110,7 @@ class Dequantizer {
 
   void write(const TensorInfo& tensor, Writer& writer) const {
     const Origin origin = origin_of(tensor.name);
+    if (rotations_.contains(tensor.name)) return;
     if (origin.layer == nullptr) {
       writer.put(tensor.name, folder_.weights.read(tensor.name));
     } else if (origin.suffix == "weight") {
@@ -146,10 +155,16 @@ class Dequantizer {
   }
 
   void note_foreign() {
-    if (folder_.descriptor.facts.contains(facts::kWeightDtype)) return;
+    if (folder_.layers.empty() || folder_.descriptor.facts.contains(facts::kWeightDtype)) return;
     report_.notes.emplace_back(
         "the descriptor does not say which dtypes the source had: weights are written as BF16, "
         "biases as they are stored");
+  }
+
+  void note_attentions() {
+    if (folder_.attentions.empty()) return;
+    report_.notes.push_back(fmt::format(
+        "{} attentions are float again: their rotations are left out", folder_.attentions.size()));
   }
 
   std::map<std::string, std::string> metadata() const {
@@ -164,6 +179,7 @@ class Dequantizer {
   const DequantizeOptions& options_;
   const ExecContext& ctx_;
   std::map<std::string, Origin, std::less<>> origins_;
+  std::set<std::string, std::less<>> rotations_;  // of attentions, which no float file holds
   Report report_;
 };
 

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "mezzotint/error.h"
 #include "mezzotint/quantize.h"
+#include "quant/attention_file.h"
 #include "quant/effective_weight.h"
 #include "quant/export_plan.h"
 #include "quant/quantized_folder.h"
@@ -42,17 +43,23 @@ std::map<std::string, std::string> metadata_of(const WeightStore& source) {
   return metadata;
 }
 
-// The tensors of a layer as a reader will find them.
+constexpr const char* kBeingWritten = "(being written)";
+
+// As a reader will find them.
+auto lookup_in(const LayerTensors& tensors) {
+  return [&tensors](const std::string& name) -> std::optional<Tensor> {
+    for (const NamedTensor& tensor : tensors) {
+      if (tensor.name == name) return tensor.tensor;
+    }
+    return std::nullopt;
+  };
+}
+
 LayerFile written_layer(const SelectedLayer& layer, const LayerTensors& tensors) {
   return {.layer = layer.name,
           .prefix = layer.name,
-          .file = "(being written)",
-          .tensor = [&tensors](const std::string& name) -> std::optional<Tensor> {
-            for (const NamedTensor& tensor : tensors) {
-              if (tensor.name == name) return tensor.tensor;
-            }
-            return std::nullopt;
-          },
+          .file = kBeingWritten,
+          .tensor = lookup_in(tensors),
           .dims = {.n = layer.n, .k = layer.k},
           .bias = layer.has_bias ? BiasRule::kRequired : BiasRule::kUnwanted};
 }
@@ -92,6 +99,7 @@ class Exporter {
       source_.release(tensor.name);
       bytes_done_ += tensor.bytes;
     }
+    for (const SelectedAttention& attention : plan_.attentions) write_attention(attention, writer);
     plan_.descriptor.facts[facts::kRun] = writer.finish();
     copy_config(folder);
     folder.write(descriptor_file_name(plan_.quant_type, options_.rank),
@@ -141,6 +149,19 @@ class Exporter {
     row.weight_sqnr_db = weight_sqnr_db(floats.weight, params, ctx_);
     for (const NamedTensor& tensor : tensors) writer.put(tensor.name, tensor.tensor);
     return row.weight_sqnr_db;
+  }
+
+  static void write_attention(const SelectedAttention& attention, Writer& writer) {
+    const LayerTensors tensors =
+        write_attention_params(*attention.algorithm, attention.name, attention.head_dim);
+    read_attention_params(*attention.algorithm, {.layer = attention.name,
+                                                 .prefix = attention.name,
+                                                 .file = kBeingWritten,
+                                                 .tensor = lookup_in(tensors),
+                                                 .dims = {.head_dim = attention.head_dim}});
+    for (const NamedTensor& tensor : tensors) {
+      if (!writer.done(tensor.name)) writer.put(tensor.name, tensor.tensor);
+    }
   }
 
   void copy_config(const StagingFolder& folder) const {

@@ -7,6 +7,7 @@
 
 #include "mezzotint/error.h"
 #include "mezzotint/version.h"
+#include "quant/attention_file.h"
 #include "quant/quantized_folder.h"
 
 namespace mezzotint {
@@ -49,9 +50,11 @@ class Planner {
     plan_.report.notes = std::move(selection.notes);
     note_preset(preset);
     for (SelectedLayer& layer : selection.layers) add_layer(std::move(layer));
-    if (plan_.quantized.empty()) nothing_to_quantize();
+    for (SelectedAttention& attention : selection.attentions) add_attention(std::move(attention));
+    if (plan_.quantized.empty() && plan_.attentions.empty()) nothing_to_quantize();
     note_groups();
     for (const TensorInfo& tensor : source_.tensors()) add_tensor(tensor);
+    for (const SelectedAttention& attention : plan_.attentions) add_tensors(attention);
     check_names();
     add_facts();
     plan_.quant_type = usual_label();
@@ -148,6 +151,28 @@ class Planner {
     plan_.report.layers.push_back(std::move(row));
   }
 
+  void add_attention(SelectedAttention attention) {
+    plan_.report.layers.push_back(
+        {.name = attention.name,
+         .algorithm = std::string(attention.algorithm ? attention.algorithm->canonical : "FLOAT"),
+         .reason = attention.reason,
+         .out_features = attention.head_dim,
+         .in_features = attention.head_dim});
+    row_of_[attention.name] = plan_.report.layers.size() - 1;
+    if (attention.algorithm != nullptr) plan_.attentions.push_back(std::move(attention));
+  }
+
+  void add_tensors(const SelectedAttention& attention) {
+    LayerReport& row = plan_.report.layers[row_of_.at(attention.name)];
+    for (PlannedTensor& planned :
+         plan_attention_tensors(*attention.algorithm, attention.name, attention.head_dim)) {
+      row.bytes_after += byte_count(planned.tensor.dtype, planned.tensor.shape);
+      add(std::move(planned.tensor), planned.label);
+    }
+    plan_.descriptor.labels.emplace_back(attention.name + std::string(kAttentionSuffix),
+                                         attention.algorithm->canonical);
+  }
+
   [[noreturn]] void nothing_to_quantize() const {
     const size_t layers = plan_.report.layers.size();
     throw Error(ErrorCode::kUsage, "nothing to quantize",
@@ -213,6 +238,7 @@ class Planner {
     for (const auto& [weight, layer] : plan_.quantized) ++counts[layer.algorithm];
     const AlgorithmRow* asked = find_algorithm(options_.algorithm);
     if (asked != nullptr && counts.contains(asked)) return std::string(asked->canonical);
+    if (counts.empty()) return std::string(plan_.attentions.front().algorithm->canonical);
     return std::string(std::ranges::max_element(counts, {}, [](const auto& entry) {
                          return entry.second;
                        })->first->canonical);

@@ -19,6 +19,7 @@ struct ExportPlan {
   Descriptor descriptor;                                        // complete but for the run
   Report report;                                                // complete but for the SQNR
   std::map<std::string, SelectedLayer, std::less<>> quantized;  // by the weight's tensor name
+  std::vector<SelectedAttention> attentions;                    // quantized ones
   std::map<std::string, std::string, std::less<>> consumed;     // bias -> the layer that writes it
 };
 

@@ -108,6 +108,7 @@ std::vector<SelectedLayer> candidates(const WeightStore& source) {
 void check_matched(const std::vector<CompiledRule>& rules, const LayerSelection& selection) {
   std::vector<std::string_view> names;
   for (const SelectedLayer& layer : selection.layers) names.push_back(layer.name);
+  for (const SelectedAttention& attention : selection.attentions) names.push_back(attention.name);
   for (const CompiledRule& rule : rules) {
     if (rule.matched) continue;
     throw Error(ErrorCode::kUsage, fmt::format("{} matches no layer", rule.text),
@@ -142,6 +143,13 @@ LayerSelection select_layers(const WeightStore& source, const ExportOptions& opt
         named != nullptr ? *named : default_decision(layer, algorithm, preset);
     layer.algorithm = decision.algorithm;
     layer.reason = decision.reason;
+  }
+  selection.attentions = select_attentions(source, options, preset);
+  for (SelectedAttention& attention : selection.attentions) {
+    const Decision* excluded = first_match(exclusions, attention.name, nullptr);
+    if (excluded == nullptr) continue;
+    attention.algorithm = nullptr;
+    attention.reason = excluded->reason;
   }
   check_matched(exclusions, selection);
   check_matched(rules, selection);

@@ -13,6 +13,7 @@
 #include "mezzotint/quantize.h"
 #include "mezzotint/weights.h"
 #include "quant/algorithm.h"
+#include "quant/attention_selection.h"
 #include "quant/presets.h"
 
 namespace mezzotint {
@@ -30,8 +31,9 @@ struct SelectedLayer {
 };
 
 struct LayerSelection {
-  std::vector<SelectedLayer> layers;  // in the order of the file
-  std::vector<std::string> notes;     // rules that never applied
+  std::vector<SelectedLayer> layers;          // in the order of the file
+  std::vector<SelectedAttention> attentions;  // of ExportOptions::attentions
+  std::vector<std::string> notes;             // rules that never applied
 };
 
 LayerSelection select_layers(const WeightStore& source, const ExportOptions& options,

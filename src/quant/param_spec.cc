@@ -38,6 +38,7 @@ int64_t LayerDims::* free_letter(std::string_view symbol) {
   if (symbol == "K") return &LayerDims::k;
   if (symbol == "G") return &LayerDims::groups;
   if (symbol == "T") return &LayerDims::steps;
+  if (symbol == "E") return &LayerDims::head_dim;
   return symbol == "R" ? &LayerDims::rank : nullptr;
 }
 
@@ -201,7 +202,8 @@ LayerDims dims_of_weight(const ParamSpec& spec, const Tensor& weight, int64_t ro
 }  // namespace
 
 LayerDims stored_dims(std::span<const ParamSpec> params, const LayerFile& file) {
-  if (file.dims.n != 0) return file.dims;
+  const bool has_weight = params.front().field != nullptr;
+  if (file.dims.n != 0 || !has_weight) return file.dims;
   const std::optional<Tensor> weight = find_tensor(params.front(), file).tensor;
   if (!weight || weight->shape().size() != 2) return {};  // reported by the ordinary checks
   return dims_of_weight(params.front(), *weight, scale_rows(params, file));

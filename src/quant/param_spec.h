@@ -60,6 +60,7 @@ struct ParamSpec {
   std::string_view shapes;
   Coding coding = Coding::kFloat;
   Tensor LinearParams::* field = nullptr;
+  Tensor AttentionParams::* attention_field = nullptr;  // of contracts of attention, instead
   std::string_view canonical = {};  // shape of the field; G is left out where there is one group
   Presence presence = Presence::kRequired;
   Part part = Part::kCore;
@@ -72,11 +73,12 @@ struct ParamSpec {
 // What the letters of a shape stand for. Zero: not known yet.
 // Derived letters: H = (k+1)/2, M = n/2, B = blocks of 32 along k, D = blocks of 512.
 struct LayerDims {
-  int64_t n = 0;       // N
-  int64_t k = 0;       // K
-  int64_t groups = 0;  // G: groups along k, at least 2
-  int64_t steps = 0;   // T: calibrated denoising steps
-  int64_t rank = 0;    // R: of the low-rank branch
+  int64_t n = 0;         // N
+  int64_t k = 0;         // K
+  int64_t groups = 0;    // G: groups along k, at least 2
+  int64_t steps = 0;     // T: calibrated denoising steps
+  int64_t rank = 0;      // R: of the low-rank branch
+  int64_t head_dim = 0;  // E: elements of one head of an attention
 
   bool operator==(const LayerDims&) const = default;
 };

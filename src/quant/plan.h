@@ -61,4 +61,11 @@ struct LinearParams {
   Tensor low_rank_up;    // any float dtype [n,rank]
 };
 
+// One attention as a file holds it, checked. Scores do not change: q_rot k_rot^T = I.
+struct AttentionParams {
+  std::string algorithm;
+  Tensor q_rot;  // any float dtype [head_dim,head_dim]: q becomes q q_rot
+  Tensor k_rot;
+};
+
 }  // namespace mezzotint

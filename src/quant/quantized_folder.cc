@@ -1,6 +1,7 @@
 #include "quant/quantized_folder.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <utility>
 
@@ -8,13 +9,13 @@
 #include <nlohmann/json.hpp>
 
 #include "format/mapped_file.h"
+#include "quant/attention_file.h"
 #include "quant/upstream_reader.h"
 
 namespace mezzotint {
 namespace {
 
 constexpr std::string_view kSmoothedSuffix = ".linear";
-constexpr std::string_view kAttentionSuffix = ".quant_type";
 std::string without_suffix(std::string_view text, std::string_view suffix) {
   return std::string(text.substr(0, text.size() - suffix.size()));
 }
@@ -65,6 +66,7 @@ class Gatherer {
   void gather() {
     for (const auto& [key, label] : folder_.descriptor.labels) take(key, label);
     for (const std::string& layer : order_) finish(layers_.at(layer));
+    for (const AttentionEntry& entry : attentions_) finish(entry);
   }
 
  private:
@@ -89,6 +91,9 @@ class Gatherer {
 
   void take_float(const std::string& key) {
     float_keys_.insert(key);
+    if (key.ends_with(kAttentionSuffix)) {
+      folder_.kept[without_suffix(key, kAttentionSuffix)] = "label FLOAT";
+    }
     if (!key.ends_with(".weight")) return;
     const std::string layer = without_suffix(key, ".weight");
     const auto reason = folder_.descriptor.facts.find(facts::kKeptPrefix + layer);
@@ -96,13 +101,17 @@ class Gatherer {
   }
 
   void take_attention(const std::string& key, const std::string& label) {
-    ErrorDetails details = place(without_suffix(key, kAttentionSuffix), key);
-    details.expected = "float attention";
-    details.found = label;
-    details.fix = "export without attention quantization";
-    folder_.problems.emplace_back(ErrorCode::kUnsupported,
-                                  "quantized attention is not served by this version",
-                                  std::move(details));
+    if (is_upstream() && upstream_reading(label) != UpstreamReading::kApplied) {
+      take_unread(key, label);
+      return;
+    }
+    const std::string layer = without_suffix(key, kAttentionSuffix);
+    try {
+      add({layer, &served_attention(label, place(layer, key))});
+    } catch (const Error& error) {
+      folder_.kept[layer] = fmt::format("label {} is not served", label);
+      folder_.problems.push_back(error);
+    }
   }
 
   void take_algorithm(const std::string& key, const std::string& label) {
@@ -126,6 +135,10 @@ class Gatherer {
                                     std::move(details));
       return;
     }
+    if (row->attention != nullptr) {
+      add({prefix.value_or(key), row});
+      return;
+    }
     LayerEntry entry = entry_of_prefix(prefix.value_or(key), folder_.weights);
     entry.algorithm = row;
     add(std::move(entry), key, label, names_tensor);
@@ -134,9 +147,10 @@ class Gatherer {
   // P of the key P.suffix, by the longest suffix of the contract that fits.
   static std::optional<std::string> prefix_of(const std::string& key, const AlgorithmRow& row) {
     std::string_view best;
-    for (const FileContract* contract : {row.contract, row.alternative}) {
-      if (contract == nullptr) continue;
-      for (const ParamSpec& spec : contract->params) {
+    std::span<const ParamSpec> others;
+    if (row.alternative != nullptr) others = row.alternative->params;
+    for (const std::span<const ParamSpec> params : {contract_tensors(row), others}) {
+      for (const ParamSpec& spec : params) {
         const std::string_view suffix = spec.suffix;
         const bool fits = key.size() > suffix.size() + 1 && key.ends_with(suffix) &&
                           key[key.size() - suffix.size() - 1] == '.';
@@ -157,6 +171,11 @@ class Gatherer {
       contradiction(labels, key, label);
     }
     labels.names_tensors = labels.names_tensors || names_tensor;
+  }
+
+  void add(AttentionEntry entry) {
+    const auto same = [&](const AttentionEntry& other) { return other.layer == entry.layer; };
+    if (std::ranges::none_of(attentions_, same)) attentions_.push_back(std::move(entry));
   }
 
   // One error per layer, not per tensor.
@@ -208,6 +227,31 @@ class Gatherer {
     }
   }
 
+  void finish(const AttentionEntry& entry) {
+    if (float_keys_.contains(entry.layer)) {
+      folder_.kept[entry.layer] = "label FLOAT";
+    } else if (is_upstream() && hides_attention(entry.layer)) {
+      folder_.kept[entry.layer] = "upstream reads the label of a tensor below it";
+      ErrorDetails details = place(entry.layer, entry.layer + std::string(kAttentionSuffix));
+      details.found = entry.algorithm->name;
+      folder_.problems.emplace_back(ErrorCode::kUnsupported,
+                                    "upstream loses this label to one of a tensor below it",
+                                    std::move(details));
+    } else {
+      folder_.attentions.push_back(entry);
+    }
+  }
+
+  // Upstream takes the first label of these for the module's own (quantize.py:32-40, 186-189).
+  bool hides_attention(const std::string& layer) const {
+    return std::ranges::any_of(
+        std::array{".linear.weight", ".weight"}, [&](std::string_view suffix) {
+          const std::string* label = folder_.descriptor.label(layer + std::string(suffix));
+          if (label == nullptr) return false;
+          return *label == "FLOAT" || upstream_reading(*label) != UpstreamReading::kIgnored;
+        });
+  }
+
   ErrorDetails place(std::string layer, std::string tensor) const {
     return {.layer = std::move(layer),
             .tensor = std::move(tensor),
@@ -218,6 +262,7 @@ class Gatherer {
   Compat compat_;
   std::map<std::string, Labels> layers_;
   std::vector<std::string> order_;
+  std::vector<AttentionEntry> attentions_;
   std::set<std::string> float_keys_;
   std::set<std::string> unserved_;
 };
@@ -262,6 +307,7 @@ QuantizedFolder open_quantized(const std::filesystem::path& path, std::optional<
                             .descriptor = std::move(descriptor),
                             .weights = std::move(weights),
                             .layers = {},
+                            .attentions = {},
                             .kept = {},
                             .problems = {},
                             .warnings = {}};
@@ -291,6 +337,23 @@ std::vector<LayerTensor> layer_tensors(const QuantizedFolder& folder, const Laye
     if (info == nullptr && spec.prefix == PrefixRule::kEither) {
       info = folder.weights.find(fmt::format("{}.{}", entry.prefix, spec.suffix));
     }
+    if (info != nullptr) found.push_back({.spec = &spec, .info = info});
+  }
+  return found;
+}
+
+AttentionParams read_attention(const QuantizedFolder& folder, const AttentionEntry& entry,
+                               int64_t head_dim) {
+  LayerFile file = layer_file(folder, {.layer = entry.layer, .prefix = entry.layer}, {});
+  file.dims.head_dim = head_dim;
+  return read_attention_params(*entry.algorithm, file);
+}
+
+std::vector<LayerTensor> attention_tensors(const QuantizedFolder& folder,
+                                           const AttentionEntry& entry) {
+  std::vector<LayerTensor> found;
+  for (const ParamSpec& spec : entry.algorithm->attention->params) {
+    const TensorInfo* info = folder.weights.find(tensor_name(spec, entry.layer, entry.layer));
     if (info != nullptr) found.push_back({.spec = &spec, .info = info});
   }
   return found;

@@ -30,12 +30,19 @@ struct LayerEntry {
   const FileContract* contract = nullptr;  // of the algorithm's, the one its tensors follow
 };
 
+// One attention that the descriptor gives an algorithm this version serves.
+struct AttentionEntry {
+  std::string layer;  // A
+  const AlgorithmRow* algorithm = nullptr;
+};
+
 struct QuantizedFolder {
   QuantizedFiles files;
   Descriptor descriptor;
   WeightStore weights;
   std::vector<LayerEntry> layers;           // in the descriptor's order
-  std::map<std::string, std::string> kept;  // layer -> why its label is FLOAT
+  std::vector<AttentionEntry> attentions;   // likewise
+  std::map<std::string, std::string> kept;  // layer or attention -> why its label is FLOAT
   // Entries that are understood but not served, or not understood. Whoever goes on without them
   // must say so.
   std::vector<Error> problems;
@@ -64,6 +71,12 @@ struct LayerTensor {
   const TensorInfo* info = nullptr;
 };
 std::vector<LayerTensor> layer_tensors(const QuantizedFolder& folder, const LayerEntry& entry);
+
+// `head_dim` of the model's slot; 0: as stored.
+AttentionParams read_attention(const QuantizedFolder& folder, const AttentionEntry& entry,
+                               int64_t head_dim = 0);
+std::vector<LayerTensor> attention_tensors(const QuantizedFolder& folder,
+                                           const AttentionEntry& entry);
 
 LayerDims stored_dims(const QuantizedFolder& folder, const LayerEntry& entry);
 

@@ -7,6 +7,7 @@
 #include "conformance/fixture.h"
 #include "nn/attention_state.h"
 #include "numerics/fp8_block.h"
+#include "quant/attention_file.h"
 #include "solve/hadamard.h"
 
 namespace mezzotint::conformance {
@@ -96,6 +97,83 @@ Tensor transposed(const Tensor& square) {
   return float_tensor(DType::kF32, square.shape(), turned);
 }
 
+// A model of an attention "A" and one linear, and files for both.
+struct AttentionFiles {
+  explicit AttentionFiles(const std::string& linear = "B") : model(linear, 6, 32, false) {
+    model.map.attentions.push_back(&attention);
+    std::mt19937_64 random(3);
+    files.type = "W8A8_DYNAMIC";
+    files.tensors = make_random_layer(*find_algorithm("W8A8_DYNAMIC"), linear,
+                                      {.dims = {.n = 6, .k = 32}, .bias = false}, random);
+    for (NamedTensor& t : write_attention_params(served_attention("FP8_DYNAMIC"), "A", kDim)) {
+      files.tensors.push_back(std::move(t));
+    }
+  }
+  // The file's label at A.quant_type.
+  Report load(const std::string& label, const QuantizeOptions& options = {}) {
+    files.extra_labels = {{"A.quant_type", label}};
+    const std::filesystem::path file = files.write(folder.path());
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
+      std::filesystem::permissions(entry.path(), std::filesystem::perms{0640});
+    }
+    return quantize(model.map, file, options, context());
+  }
+
+  TestFolder folder;
+  OneLinear model;
+  Attention attention{"A", {.heads = kHeads, .head_dim = kDim}};
+  QuantizedFixture files;
+};
+
+TEST(Conformance, Case43_TheLabelInAnyCaseReplacesTheForward) {
+  for (const char* label : {"FP8_DYNAMIC", "fp8_dynamic"}) {
+    AttentionFiles files;
+    const Report report = files.load(label);
+    EXPECT_EQ(files.attention.algorithm(), "FP8_DYNAMIC") << label;
+    EXPECT_EQ(report.quantized(), 2);
+  }
+}
+
+TEST(Conformance, Case43_OtherLabelsAreErrors) {
+  for (const char* label : {"FP8", "Q_FP8_DYNAMIC", "FAQuant", "MXFP8_DYNAMIC"}) {
+    AttentionFiles files;
+    const Error error = error_of([&] { files.load(label); });
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported) << label;
+    EXPECT_NE(std::string(error.what()).find(label), std::string::npos) << error.what();
+    EXPECT_EQ(files.attention.algorithm(), "FLOAT");
+    EXPECT_TRUE(files.model.is_float()) << "all or nothing";
+
+    const Report report = files.load(label, {.strictness = Strictness::kLenient});
+    EXPECT_EQ(files.attention.algorithm(), "FLOAT");
+    EXPECT_FALSE(files.model.is_float());
+    EXPECT_TRUE(has_text(report.unmatched, label)) << label;
+  }
+}
+
+TEST(Conformance, Case43_UpstreamIgnoresOtherLabels) {
+  for (const char* label : {"FP8", "Q_FP8_DYNAMIC", "FAQuant"}) {
+    AttentionFiles files;
+    const Report report = files.load(label, kUpstream);
+    EXPECT_EQ(files.attention.algorithm(), "FLOAT") << label;
+    EXPECT_EQ(files.model.linear.algorithm(), "W8A8_DYNAMIC");
+    EXPECT_TRUE(has_text(report.notes, label)) << label;
+  }
+  AttentionFiles files;
+  files.load("fp8_dynamic", kUpstream);
+  EXPECT_EQ(files.attention.algorithm(), "FP8_DYNAMIC");
+}
+
+TEST(Conformance, Case43_AMissingRotationIsAnError) {
+  AttentionFiles files;
+  files.files.erase("A.k_rot");
+  for (const QuantizeOptions& options : {QuantizeOptions{}, kUpstream}) {
+    const Error error = error_of([&] { files.load("FP8_DYNAMIC", options); });
+    EXPECT_EQ(error.code(), ErrorCode::kInput);
+    EXPECT_EQ(error.details().tensor, "A.k_rot");
+    EXPECT_EQ(files.attention.algorithm(), "FLOAT");
+  }
+}
+
 TEST(Conformance, Case44_RotationsLeaveTheScoresAlone) {
   const Tensor rotation = make_rotation(kDim, kRotationSeed);
   const std::vector<float> exact = attend({}, Order::kBsnd);
@@ -139,6 +217,27 @@ TEST(Conformance, Case45_BlocksOfRowsShareAScaleInEitherOrder) {
   };
   EXPECT_EQ(output_at(255), 0.25f);
   EXPECT_EQ(output_at(256), 0.0f) << "0.25 is less than half of the smallest code of its block";
+}
+
+TEST(Conformance, Case46_AChildNamedLinearTakesNothingFromItsParent) {
+  AttentionFiles files("A.linear");
+  const Report report = files.load("FP8_DYNAMIC");
+  EXPECT_EQ(files.attention.algorithm(), "FP8_DYNAMIC");
+  EXPECT_EQ(files.model.linear.algorithm(), "W8A8_DYNAMIC");
+  EXPECT_EQ(report.quantized(), 2);
+}
+
+TEST(Conformance, Case46_UpstreamLosesTheAttentionToAChildNamedLinear) {
+  AttentionFiles files("A.linear");
+  const Report report = files.load("FP8_DYNAMIC", kUpstream);
+  EXPECT_EQ(files.attention.algorithm(), "FLOAT");
+  EXPECT_EQ(files.model.linear.algorithm(), "W8A8_DYNAMIC");
+  EXPECT_TRUE(has_text(report.notes, "upstream loses this label"));
+
+  AttentionFiles kept("A.linear");  // a float child excludes its parent, too
+  for (NamedTensor& t : kept.files.tensors) t.label = "FLOAT";
+  kept.load("FP8_DYNAMIC", kUpstream);
+  EXPECT_EQ(kept.attention.algorithm(), "FLOAT");
 }
 
 }  // namespace

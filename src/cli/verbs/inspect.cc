@@ -31,11 +31,11 @@ TextTable group_table(const Inspection& found) {
                    {"bits per weight", Align::kRight}},
                   {}};
   for (const AlgorithmGroup& group : by_algorithm(found.layers)) {
-    const double bits = group.weights == 0 ? 0.0
-                                           : 8.0 * static_cast<double>(group.bytes_after) /
-                                                 static_cast<double>(group.weights);
+    const double bits =
+        8.0 * static_cast<double>(group.bytes_after) / static_cast<double>(group.weights);
     table.rows.push_back({group.algorithm, std::to_string(group.layers), human_count(group.weights),
-                          human_bytes(group.bytes_after), fmt::format("{:.2f}", bits)});
+                          human_bytes(group.bytes_after),
+                          group.weights == 0 ? "-" : fmt::format("{:.2f}", bits)});
   }
   return table;
 }

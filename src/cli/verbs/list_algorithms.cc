@@ -45,9 +45,9 @@ nlohmann::json to_json(const AlgorithmRow& row) {
                           {"canonical", row.canonical},
                           {"status", status_name(row.status)},
                           {"summary", row.summary}};
-  if (row.contract == nullptr) return entry;
-  entry["contract"] = row.contract->name;
-  for (const ParamSpec& spec : row.contract->params) entry["tensors"].push_back(to_json(spec));
+  if (contract_name(row).empty()) return entry;
+  entry["contract"] = contract_name(row);
+  for (const ParamSpec& spec : contract_tensors(row)) entry["tensors"].push_back(to_json(spec));
   return entry;
 }
 
@@ -60,7 +60,7 @@ TextTable table(const Options& options) {
   for (const AlgorithmRow& row : algorithm_rows()) {
     if (!is_shown(row, options)) continue;
     table.rows.push_back({std::string(row.name), std::string(status_name(row.status)),
-                          std::string(row.contract == nullptr ? "-" : row.contract->name),
+                          std::string(contract_name(row).empty() ? "-" : contract_name(row)),
                           std::string(row.summary)});
   }
   return table;

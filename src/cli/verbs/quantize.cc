@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -31,6 +32,7 @@ struct Options {
   std::string component = "transformer";
   std::string report_file;
   std::vector<std::string> rules;
+  std::vector<std::string> attentions;
   std::string max_shard_size;
   std::optional<int> rank;
   std::optional<double> least_sqnr;
@@ -53,6 +55,34 @@ Rule parse_rule(const std::string& text) {
           .reason = fmt::format("--rule {}", text)};
 }
 
+// ALGO[:PATTERN[:HEAD_DIM]]; a pattern may hold colons ("re:..."), digits after the last one are
+// the head_dim.
+AttentionRule parse_attention(const std::string& text) {
+  const auto malformed = [&] {
+    return Error(ErrorCode::kUsage, "--fa",
+                 {.expected = "ALGO[:PATTERN[:HEAD_DIM]]",
+                  .found = text,
+                  .fix = "for example --fa fp8_dynamic, or --fa 'fp8_dynamic:blocks.*.attn:128'"});
+  };
+  const size_t colon = text.find(':');
+  AttentionRule rule = {.algorithm = text.substr(0, colon)};
+  if (rule.algorithm.empty()) throw malformed();
+  if (colon == std::string::npos) return rule;
+  rule.pattern = text.substr(colon + 1);
+  const size_t last = rule.pattern.rfind(':');
+  if (last != std::string::npos && last + 1 < rule.pattern.size() &&
+      rule.pattern.find_first_not_of("0123456789", last + 1) == std::string::npos) {
+    const char* digits = rule.pattern.data() + last + 1;
+    const char* end = rule.pattern.data() + rule.pattern.size();
+    if (std::from_chars(digits, end, rule.head_dim).ec != std::errc() || rule.head_dim == 0) {
+      throw malformed();
+    }
+    rule.pattern.resize(last);
+  }
+  if (rule.pattern.empty()) throw malformed();
+  return rule;
+}
+
 int64_t parse_shard_size(const std::string& text) {
   if (text.empty()) return 0;
   const std::optional<int64_t> bytes = parse_bytes(text);
@@ -70,6 +100,9 @@ Existing existing_policy(const Options& options) {
 ExportOptions export_options(const Options& options) {
   ExportOptions exported = options.exported;
   for (const std::string& rule : options.rules) exported.rules.push_back(parse_rule(rule));
+  for (const std::string& rule : options.attentions) {
+    exported.attentions.push_back(parse_attention(rule));
+  }
   exported.max_shard_bytes = parse_shard_size(options.max_shard_size);
   exported.rank = options.rank;
   exported.overwrite = options.force;
@@ -77,10 +110,10 @@ ExportOptions export_options(const Options& options) {
 }
 
 void check_places(const Options& options) {
-  if (options.exported.algorithm.empty() && options.rules.empty()) {
+  if (options.exported.algorithm.empty() && options.rules.empty() && options.attentions.empty()) {
     throw Error(ErrorCode::kUsage, "which algorithm?",
-                {.expected = "--algo NAME, or --rule for some layers",
-                 .found = "neither",
+                {.expected = "--algo NAME, --rule for some layers, or --fa for attentions",
+                 .found = "none",
                  .fix = "mezzotint list-algorithms"});
   }
   if (options.exported.resume && options.force) {
@@ -222,6 +255,10 @@ void add_layer_choice(CLI::App& app, Options& options) {
       ->type_name("NAME");
   app.add_option("--rule", options.rules, "other algorithm, or float, for some layers; first wins")
       ->type_name("PATTERN=ALGO")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--fa", options.attentions, "quantize attentions, as the preset or PATTERN names")
+      ->type_name("ALGO[:PATTERN[:HEAD_DIM]]")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--exclude", options.exported.exclude, "keep these layers float; always wins")

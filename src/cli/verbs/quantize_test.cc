@@ -87,6 +87,25 @@ TEST_F(QuantizeVerb, ShardsCanBeReadBack) {
   EXPECT_TRUE(contains(run({"inspect", path("out"), "--check"}).out, "checked every tensor"));
 }
 
+TEST_F(QuantizeVerb, AttentionsAreNamedByAPattern) {
+  const CliResult result =
+      quantize({"--algo", "w8a16", "--fa", "fp8_dynamic:re:blocks[.][01]:32", "--layers"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_TRUE(contains(result.out, "6 layers to quantize, 1 kept float")) << result.out;
+  EXPECT_TRUE(contains(result.out, "blocks.1  ")) << result.out;
+  const CliResult seen = run({"inspect", path("out"), "--check", "--layers"});
+  EXPECT_EQ(seen.code, 0) << seen.out;
+  EXPECT_TRUE(contains(seen.out, "FP8_DYNAMIC       2        0   8.2 kB                -"))
+      << seen.out;
+  EXPECT_TRUE(contains(seen.out, "checked every tensor: no problem"));
+}
+
+TEST_F(QuantizeVerb, AttentionsAloneAreEnough) {
+  ASSERT_EQ(quantize({"--fa", "fp8_dynamic:blocks.0:64"}).code, 0);
+  const std::string text = file_text(path("out/quant_model_description_fp8_dynamic.json"));
+  EXPECT_TRUE(contains(text, "\"blocks.0.quant_type\": \"FP8_DYNAMIC\"")) << text;
+}
+
 TEST_F(QuantizeVerb, QuietPrintsTheResultOnly) {
   const CliResult result = quantize({"--algo", "w8a16", "-q"});
   EXPECT_EQ(result.err, "");
@@ -133,6 +152,15 @@ TEST_F(QuantizeVerb, RefusesWhatCannotBeDone) {
        2,
        "W4A16_AWQ needs statistics: mezzotint collect"},
       {{"quantize", model_, "-o", out}, 2, "which algorithm?"},
+      {{"quantize", model_, "-o", out, "--fa", "fp8_dynamic"}, 2, "which modules are attentions?"},
+      {{"quantize", model_, "-o", out, "--fa", "fp8_dynamic:"}, 2, "ALGO[:PATTERN[:HEAD_DIM]]"},
+      {{"quantize", model_, "-o", out, "--fa", ":blocks.0:64"}, 2, "ALGO[:PATTERN[:HEAD_DIM]]"},
+      {{"quantize", model_, "-o", out, "--fa", "fp8_dynamic:blocks.0:0"}, 2, "ALGO[:PATTERN["},
+      {{"quantize", model_, "-o", out, "--fa", "fp8_dynamic:block.0:64"}, 2, "mean blocks.0"},
+      {{"quantize", model_, "-o", out, "--fa", "fp8_dynamic:blocks.0:129"}, 4, "expected 1..128"},
+      {{"quantize", model_, "-o", out, "--fa", "mxfp8_dynamic"}, 4, "MXFP8_DYNAMIC is not served"},
+      {{"quantize", model_, "-o", out, "--fa", "w8a16"}, 4, "W8A16 is an algorithm of linears"},
+      {{"quantize", model_, "-o", out, "--algo", "fp8_dynamic"}, 4, "an algorithm of attention"},
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--rule", "*.ff"},
        2,
        "--rule: expected PATTERN=ALGO, got *.ff"},

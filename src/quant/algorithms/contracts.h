@@ -19,6 +19,8 @@ extern const FileContract kMxFp8Contract;           // mx.cc
 extern const FileContract kMxFp4Contract;           // mx.cc
 extern const FileContract kMxDualContract;          // mx_dual.cc
 
+extern const AttentionContract kFp8AttentionContract;  // fp8_attention.cc
+
 inline constexpr std::array<DType, 1> kInt8Codes = {DType::kI8};
 inline constexpr std::array<DType, 2> kInt4Codes = {DType::kU8, DType::kI8};
 inline constexpr std::array<DType, 1> kE4M3Codes = {DType::kF8E4M3};
