@@ -26,8 +26,8 @@ constexpr const char* declines_int8_rows(const LinearQuery& query) noexcept {
 }
 
 namespace avx2 {
-int64_t int8_rows_scratch_bytes(int64_t k);
-void int8_rows_linear(const LinearTile& tile) noexcept;
+int64_t int8_vnni_scratch_bytes(int64_t k);
+void int8_vnni_linear(const LinearTile& tile) noexcept;
 }  // namespace avx2
 
 namespace avx512_vnni {

@@ -40,9 +40,9 @@ TEST(Registry, EveryLayoutAndFormEndsWithAPortableReferenceThatTakesEverything) 
   }
 }
 
-TEST(Registry, Int8LinearsRunOnVnniWhereThereIsVnni) {
+TEST(Registry, Int8LinearsRunFromPanelsWhereARowReadsThem) {
   for (Isa isa : kEveryIsa) {
-    const LayoutId expected = isa >= Isa::kAvx512Vnni ? LayoutId::kInt8Vnni : LayoutId::kInt8Rows;
+    const LayoutId expected = isa >= Isa::kAvx2 ? LayoutId::kInt8Vnni : LayoutId::kInt8Rows;
     const LayoutRow& layout =
         choose_layout(kInt8Weight, ActivationForm::kInt8Rows, 3072, 3072, isa);
     EXPECT_EQ(layout.id, expected) << isa_name(isa);
@@ -54,12 +54,36 @@ TEST(Registry, Int8LinearsRunOnVnniWhereThereIsVnni) {
   }
 }
 
+TEST(Registry, FourBitLinearsStayFourBitAndRunFromPanelsWhereARowReadsThem) {
+  constexpr QuantScheme kInt4Weight{Element::kInt4, Granularity::kPerChannel, 0};
+  constexpr QuantScheme kMxWeight{Element::kE2M1, Granularity::kMxBlock, 0};
+  constexpr QuantScheme kDualWeight{Element::kE2M1, Granularity::kDualLevel, 0};
+  for (const QuantScheme& scheme : {kInt4Weight, kMxWeight, kDualWeight}) {
+    const ActivationForm form =
+        scheme.element == Element::kInt4 ? ActivationForm::kInt8Rows : ActivationForm::kMxRows;
+    for (Isa isa : kEveryIsa) {
+      const LayoutId expected = isa >= Isa::kAvx2 ? LayoutId::kNibblePanels : LayoutId::kNibbleRows;
+      const LayoutRow& layout = choose_layout(scheme, form, 3072, 3072, isa);
+      EXPECT_EQ(layout.id, expected) << isa_name(isa);
+      // 1.05 of the codes' own bytes.
+      EXPECT_LE(layout.payload_bytes(256, 3072, scheme.element), 256 * 3072 / 2 * 105 / 100);
+      for (int64_t m : {1, 16, 120, 121, 4096}) {
+        const auto& row =
+            choose_linear_kernel(layout.id, form, {m, 3072, 3072, FloatType::kF32, scheme}, isa);
+        EXPECT_FALSE(is_reference(row)) << row.name;
+        const bool mx_on_vnni = form == ActivationForm::kMxRows && isa >= Isa::kAvx512Vnni;
+        EXPECT_EQ(row.name.ends_with("_narrow"), mx_on_vnni && m <= 120) << row.name;
+      }
+    }
+  }
+}
+
 TEST(Registry, FormOfXDecidesTheRowOfALayout) {
   const auto& codes = choose_linear_kernel(LayoutId::kInt8Rows, ActivationForm::kInt8Rows,
                                            {8, 8, 8, FloatType::kF32, kInt8Weight}, Isa::kAvx2);
   const auto& floats = choose_linear_kernel(LayoutId::kInt8Rows, ActivationForm::kFloat,
                                             {8, 8, 8, FloatType::kF32, kInt8Weight}, Isa::kAvx2);
-  EXPECT_EQ(codes.name, "int8_rows/avx2");
+  EXPECT_EQ(codes.name, "int8_rows/blas_portable");
   EXPECT_EQ(floats.name, "int8_weight_only/blas_avx2");
 }
 
@@ -92,7 +116,7 @@ TEST(Registry, SumsThatCouldOverflow32BitsGoElsewhere) {
                                 {1, 1, k, FloatType::kF32, kInt8Weight}, Isa::kAvx512Bf16)
         .name;
   };
-  EXPECT_EQ(row_for(132104), "int8_rows/avx2");
+  EXPECT_EQ(row_for(132104), "int8_rows/blas_portable");
   EXPECT_EQ(row_for(132105), "int8_rows/reference");
 }
 

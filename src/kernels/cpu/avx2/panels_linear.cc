@@ -12,13 +12,12 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/avx2/output.h"
 #include "kernels/nibble_panels_layout.h"
 #include "kernels/panel_rows.h"
 #include "numerics/dual_level.h"
 #include "numerics/e2m1.h"
 #include "numerics/e8m0.h"
-#include "numerics/float_type.h"
-#include "numerics/int8.h"
 
 namespace mezzotint::avx2 {
 namespace {
@@ -204,23 +203,28 @@ constexpr int64_t kLine = 64;
 
 int64_t panel_bytes(int64_t k) { return padded_depth(k) * kNibblePanel; }
 
-// acc * w_scale * x_scale + bias of numerics/int8.h for a row of at most 16 outputs.
-void write_int4(const LinearTile& tile, int64_t m, int64_t n, const int32_t* sums) {
-  const int64_t end = n + kColumns < tile.n_end ? n + kColumns : tile.n_end;
-  const int32_t start = -kInt4Offset * tile.x_sum[m];
-  for (int64_t j = n; j < end; ++j) {
-    const int32_t acc = sums[j - n] + start + (tile.acc_bias == nullptr ? 0 : tile.acc_bias[j]);
-    const float bias = tile.bias == nullptr ? 0.0f : tile.bias[j];
-    store_float(int8_output(acc, tile.w_scale[j], tile.x_scale[m], bias), tile.y, tile.y_type,
-                m * tile.y_stride + j);
+// `rows` rows from m on, 16 outputs from n on.
+void write_int4(const LinearTile& tile, int64_t m, int64_t rows, int64_t n, const int32_t* sums) {
+  for (int64_t first = n; first < n + kColumns && first < tile.n_end; first += kLanes) {
+    const Int8Columns columns = int8_columns(tile, first);
+    for (int64_t i = 0; i < rows; ++i) {
+      const int32_t* place = sums + i * kColumns + first - n;
+      const __m256i offset = _mm256_set1_epi32(kInt4Offset * tile.x_sum[m + i]);
+      const __m256i acc =
+          _mm256_sub_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(place)), offset);
+      write_int8(tile, m + i, first, columns, acc);
+    }
   }
 }
 
-void write_mxfp4(const LinearTile& tile, int64_t m, int64_t n, const float* sums) {
-  const int64_t end = n + kColumns < tile.n_end ? n + kColumns : tile.n_end;
-  for (int64_t j = n; j < end; ++j) {
-    const float bias = tile.bias == nullptr ? 0.0f : tile.bias[j];
-    store_float(sums[j - n] + bias, tile.y, tile.y_type, m * tile.y_stride + j);
+void write_mxfp4(const LinearTile& tile, int64_t m, int64_t rows, int64_t n, const float* sums) {
+  for (int64_t first = n; first < n + kColumns && first < tile.n_end; first += kLanes) {
+    const __m256 bias =
+        tile.bias == nullptr ? _mm256_setzero_ps() : load8(tile.bias + first, tile.n_end - first);
+    for (int64_t i = 0; i < rows; ++i) {
+      const __m256 sum = _mm256_load_ps(sums + i * kColumns + first - n);
+      store8(tile, m + i, first, _mm256_add_ps(sum, bias));
+    }
   }
 }
 
@@ -260,7 +264,7 @@ void multiply_mx(const LinearTile& tile, const MxRows& in, const uint8_t* w, con
       }
     }
   }
-  for (int64_t i = 0; i < rows; ++i) write_mxfp4(tile, m + i, n, total + i * kColumns);
+  write_mxfp4(tile, m, rows, n, total);
 }
 
 }  // namespace
@@ -278,7 +282,7 @@ void int4_panels_linear(const LinearTile& tile) noexcept {
         alignas(32) int32_t sums[kRows * kColumns] = {};
         kInt4Fns[rows](tile.xq + m * tile.xq_stride, tile.xq_stride, panel + j * kNibbleStep,
                        blocks, sums);
-        for (int64_t i = 0; i < rows; ++i) write_int4(tile, m + i, n + j, sums + i * kColumns);
+        write_int4(tile, m, rows, n + j, sums);
       }
     }
   }

@@ -204,7 +204,7 @@ MZ_VEC void store_e4m3(uint8_t* p, Vec a) {
 }
 
 // Twice the rounded magnitude, an integer of 0..12, plus 64 where a is negative.
-MZ_VEC __m256i e2m1_doubled(__m256 a) {
+MZ_VEC __m256i e2m1_indices(__m256 a) {
   const __m256 sign = _mm256_and_ps(a, _mm256_set1_ps(-0.0f));
   const __m256 magnitude = _mm256_min_ps(_mm256_xor_ps(a, sign), _mm256_set1_ps(6.0f));
   const __m256 exponent = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
@@ -216,7 +216,7 @@ MZ_VEC __m256i e2m1_doubled(__m256 a) {
 }
 MZ_VEC void store_e2m1(uint8_t* p, Vec a) {
   const __m256i words =
-      _mm256_permute4x64_epi64(_mm256_packus_epi32(e2m1_doubled(a.lo), e2m1_doubled(a.hi)), 0xd8);
+      _mm256_permute4x64_epi64(_mm256_packus_epi32(e2m1_indices(a.lo), e2m1_indices(a.hi)), 0xd8);
   const __m128i bytes =
       _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
   const __m128i table = _mm_setr_epi8(0, 1, 2, 3, 4, 0, 5, 0, 6, 0, 0, 0, 7, 0, 0, 0);
