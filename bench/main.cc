@@ -14,6 +14,7 @@
 #include <CLI/CLI.hpp>
 
 #include "bench/attention_cases.h"
+#include "bench/flux_cases.h"
 #include "bench/linear_cases.h"
 #include "bench/onednn/onednn_cases.h"
 #include "bench/report.h"
@@ -32,6 +33,7 @@ struct Options {
   MeasureOptions measure;
   bool quick = false;
   bool peers = false;
+  bool flux_blocks = false;
   int64_t rows_at_most = 4608;
   std::string json;
 };
@@ -85,6 +87,8 @@ void define(CLI::App& app, Options& options) {
       "--every-row", [&options] { options.cases.rows = Rows::kEvery; },
       "also the rows of lower instruction sets");
   app.add_flag("--peers", options.peers, "oneDNN as well, where this was built with it");
+  app.add_flag("--flux-blocks", options.flux_blocks,
+               "one double and one single block of FLUX.1 at 1024 + 512 tokens, no other shapes");
   app.add_flag("--quick", options.quick, "a few shapes, 3 passes: within three minutes");
   app.add_option("--json", options.json, "write all figures to this file");
 }
@@ -118,6 +122,10 @@ int run(Options options, const std::string& command) {
     }
     std::cout << std::flush;
   };
+  if (options.flux_blocks) {
+    measure(flux_cases(options.cases));
+    options.shapes.clear();
+  }
   for (const std::string& name : options.shapes) {
     const ShapeList list = read_shape_list(shapes_file(name), options.resolution);
     for (const LinearShape& shape : wanted(list.linears, options)) {

@@ -42,6 +42,13 @@ constexpr Path kPaths[] = {
      .algorithm = "float",
      .io = DType::kF32,
      .peak = Peak::kFma},
+    {.name = "flux_w8a8_fp8", .op = Op::kFluxBlocks, .algorithm = "W8A8_DYNAMIC"},
+    {.name = "flux_bf16", .op = Op::kFluxBlocks, .algorithm = "float", .peak = Peak::kBf16Dot},
+    {.name = "flux_f32",
+     .op = Op::kFluxBlocks,
+     .algorithm = "float",
+     .io = DType::kF32,
+     .peak = Peak::kFma},
 };
 
 constexpr RatioBar kRatioBars[] = {
@@ -52,6 +59,8 @@ constexpr RatioBar kRatioBars[] = {
     {"int8", "onednn.bf16", 1.75},
     {"int8", "onednn.f32", 3.5},
     {"mxfp4_svd", "mxfp4", 0.88},
+    {"flux_w8a8_fp8", "flux_f32", 3.0},
+    {"flux_w8a8_fp8", "flux_bf16", 1.6},
 };
 
 }  // namespace

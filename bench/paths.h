@@ -20,7 +20,7 @@ struct Bars {
   double s4608 = 0;
 };
 
-enum class Op : uint8_t { kLinear, kAttention };
+enum class Op : uint8_t { kLinear, kAttention, kFluxBlocks };
 
 struct Path {
   std::string_view name;  // "w4a16_g64"
@@ -34,7 +34,8 @@ struct Path {
 
 std::span<const Path> paths();
 
-// How many times faster than `other` a path must be, geometric mean over the big shapes.
+// How many times faster than `other` a path must be: geometric mean over the big shapes, or of the
+// Flux blocks.
 struct RatioBar {
   std::string_view path, other;
   double at_least;

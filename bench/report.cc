@@ -79,7 +79,8 @@ double seconds_of(const std::vector<Result>& results, const Case& like, std::str
 Mean speed_up(const std::vector<Result>& results, std::string_view path, int threads,
               std::string_view other, int other_threads) {
   const auto wanted = [&](const Case& c) {
-    return c.part == "whole" && c.path == other && c.set == "big" && c.threads == other_threads &&
+    const bool counts = c.set == "big" || c.set == "flux_blocks";
+    return c.part == "whole" && c.path == other && counts && c.threads == other_threads &&
            seconds_of(results, c, path, threads) > 0;
   };
   return geometric_mean(results, wanted, [&](const Result& r) {
@@ -208,7 +209,7 @@ void print_bars(std::ostream& out, const std::vector<Result>& results) {
          "M = 16: weights in the caches; M = 1: weights from memory, share of its read rate.\n";
   print_table(out, results, Op::kLinear, kLinearSets);
   print_table(out, results, Op::kAttention, kAttentionSets);
-  out << "Times faster, big shapes:\n";
+  out << "Times faster, big shapes and Flux blocks:\n";
   for (const RatioBar& bar : ratio_bars()) {
     for (const int threads : {1, 2}) {
       const std::string title = fmt::format("{} than {}, {} thr", bar.path, bar.other, threads);
