@@ -36,6 +36,20 @@ void unpack_nibble_panels(const std::byte* payload, const WeightCodes& shape, st
 // Whether a weight has MX blocks and meets MX codes of x.
 bool is_mx_scheme(const QuantScheme& weight, ActivationForm activation);
 
+// kBytePanels, kWordPanels, kBf16Panels (panel_layout.h); n and k are padded with zeros.
+bool holds_byte_panels(const QuantScheme& weight, ActivationForm activation);
+bool holds_word_panels(const QuantScheme& weight, ActivationForm activation);
+bool holds_bf16_panels(const QuantScheme& weight, ActivationForm activation);
+int64_t byte_panels_bytes(int64_t n, int64_t k, Element element);
+int64_t word_panels_bytes(int64_t n, int64_t k, Element element);
+int64_t bf16_panels_bytes(int64_t n, int64_t k, Element element);
+void pack_byte_panels(const WeightCodes& codes, std::byte* payload);
+void unpack_byte_panels(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
+void pack_word_panels(const WeightCodes& codes, std::byte* payload);
+void unpack_word_panels(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
+void pack_bf16_panels(const WeightCodes& codes, std::byte* payload);
+void unpack_bf16_panels(const std::byte* payload, const WeightCodes& shape, std::byte* codes);
+
 int64_t element_row_bytes(Element element, int64_t k);  // one row of a row-major matrix
 DType element_dtype(Element element);                   // as a file stores it
 

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "kernels/blas/rows.h"
+#include "kernels/float_panel_rows.h"
 #include "kernels/int8_rows.h"
 #include "kernels/layouts.h"
 #include "kernels/linear_dot.h"

@@ -26,6 +26,10 @@ enum class LayoutId : uint32_t {
   kNibbleRows = 4,    // int4 or e2m1 codes [n][(k+1)/2], low nibble = even k
   kE4M3Rows = 5,      // e4m3 codes [n][k]
   kNibblePanels = 6,  // int4 or e2m1 codes in panels of 32 outputs (nibble_panels_layout.h)
+  // Panels of 32 outputs (panel_layout.h).
+  kBytePanels = 20,  // int8 or e4m3 codes [n/32][k][32]
+  kWordPanels = 21,  // int4 codes [n/32][k/8][32] of 8 k each
+  kBf16Panels = 22,  // [n/32][k/2][32][2]
 };
 
 // Row-major [n,k] floats as they stand in a file, or codes: code_row_bytes() per row.

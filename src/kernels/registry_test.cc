@@ -94,7 +94,8 @@ TEST(Registry, GroupsAndOffsetsGoToRowsThatKnowThem) {
   for (const QuantScheme& scheme : {grouped, asymmetric}) {
     for (const ActivationForm form : {ActivationForm::kInt8Rows, ActivationForm::kFloat}) {
       const LayoutRow& layout = choose_layout(scheme, form, 64, 128, Isa::kAvx512Bf16);
-      EXPECT_EQ(layout.id, LayoutId::kInt8Rows);
+      EXPECT_EQ(layout.id,
+                form == ActivationForm::kFloat ? LayoutId::kBytePanels : LayoutId::kInt8Rows);
       for (int64_t m : {1, 4, 4096}) {
         const LinearKernel& row = choose_linear_kernel(
             layout.id, form, {m, 64, 128, FloatType::kF32, scheme}, Isa::kAvx512Bf16);
@@ -133,9 +134,15 @@ TEST(Registry, FewRowsAreServedByDotProducts) {
   EXPECT_EQ(row_for(LayoutId::kInt8Rows, 1, Isa::kPortable), "int8_weight_only/blas_portable");
 }
 
-TEST(Registry, FloatWeightsStayAsTheyAre) {
-  EXPECT_EQ(choose_layout(kFloatWeight, ActivationForm::kFloat, 8, 8, Isa::kPortable).id,
-            LayoutId::kFloatRows);
+TEST(Registry, FloatWeightsStayAsTheyAreAndBf16OnesBecomePanels) {
+  const auto layout_of = [](Element element) {
+    return choose_layout({element, Granularity::kNone, 0}, ActivationForm::kFloat, 8, 8,
+                         Isa::kPortable)
+        .id;
+  };
+  EXPECT_EQ(layout_of(Element::kF32), LayoutId::kFloatRows);
+  EXPECT_EQ(layout_of(Element::kF16), LayoutId::kFloatRows);
+  EXPECT_EQ(layout_of(Element::kBF16), LayoutId::kBf16Panels);
 }
 
 TEST(Registry, UnservedSchemesAreErrorsWithReasons) {

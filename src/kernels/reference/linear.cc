@@ -1,5 +1,6 @@
 #include "kernels/int8_vnni_layout.h"
 #include "kernels/nibble_panels_layout.h"
+#include "kernels/panel_layout.h"
 #include "kernels/reference/rows.h"
 #include "kernels/weight_decode.h"
 #include "numerics/dual_level.h"
@@ -58,7 +59,8 @@ float integer_dot(const LinearTile& tile, int64_t m, int64_t n, const Code& code
   return int8_output(acc, channel_scale(tile, n), tile.x_scale[m], bias_of(tile, n));
 }
 
-int weight_code(const LinearTile& tile, int64_t n, int64_t k) {
+// A code of w, by layout: an integer, or the bits of an MX element.
+int row_code(const LinearTile& tile, int64_t n, int64_t k) {
   return code_at(tile.w, tile.w_element, code_row_bytes(tile.w_element, tile.k), n, k);
 }
 
@@ -66,6 +68,16 @@ int panel_code(const LinearTile& tile, int64_t n, int64_t k) {
   const auto pair = std::to_integer<uint8_t>(tile.w[nibble_offset(n, k, tile.k)]);
   const uint8_t code = is_high_nibble(n) ? high_nibble(pair) : low_nibble(pair);
   return tile.w_element == Element::kInt4 ? int4_from_nibble(code) : code;
+}
+
+int byte_panel_code(const LinearTile& tile, int64_t n, int64_t k) {
+  const auto byte = std::to_integer<uint8_t>(tile.w[byte_panel_offset(n, k, tile.k)]);
+  return tile.w_element == Element::kInt8 ? static_cast<int8_t>(byte) : static_cast<int>(byte);
+}
+
+int word_panel_code(const LinearTile& tile, int64_t n, int64_t k) {
+  const auto* words = reinterpret_cast<const uint32_t*>(tile.w);
+  return int4_from_nibble(words[word_panel_offset(n, k, tile.k)] >> word_panel_shift(k));
 }
 
 // What code (n, k) of w stands for, in double.
@@ -120,23 +132,40 @@ void linear_of_codes(const LinearTile& tile, const Code& code) {
   });
 }
 
-}  // namespace
-
-void float_linear(const LinearTile& tile) noexcept {
-  const FloatType w_type = float_type(tile.w_element);
+// The same with float weights, weight(n, k).
+template <typename Weight>
+void linear_of_floats(const LinearTile& tile, const Weight& weight) {
   for_each_output(tile, [&](int64_t m, int64_t n) {
     double sum = 0;
     for (int64_t k = 0; k < tile.k; ++k) {
       sum += static_cast<double>(load_float(tile.x, tile.x_type, m * tile.x_stride + k)) *
-             load_float(tile.w, w_type, n * tile.k + k);
+             weight(n, k);
     }
     return static_cast<float>(sum + bias_of(tile, n));
   });
 }
 
-void codes_linear(const LinearTile& tile) noexcept { linear_of_codes(tile, weight_code); }
+}  // namespace
+
+void float_linear(const LinearTile& tile) noexcept {
+  const FloatType w_type = float_type(tile.w_element);
+  linear_of_floats(
+      tile, [&](int64_t n, int64_t k) { return load_float(tile.w, w_type, n * tile.k + k); });
+}
+
+void bf16_panels_linear(const LinearTile& tile) noexcept {
+  linear_of_floats(tile, [&](int64_t n, int64_t k) {
+    return load_float(tile.w, FloatType::kBF16, bf16_panel_offset(n, k, tile.k));
+  });
+}
+
+void codes_linear(const LinearTile& tile) noexcept { linear_of_codes(tile, row_code); }
 
 void nibble_panels_linear(const LinearTile& tile) noexcept { linear_of_codes(tile, panel_code); }
+
+void byte_panels_linear(const LinearTile& tile) noexcept { linear_of_codes(tile, byte_panel_code); }
+
+void word_panels_linear(const LinearTile& tile) noexcept { linear_of_codes(tile, word_panel_code); }
 
 void int8_vnni_linear(const LinearTile& tile) noexcept {
   const auto* w = reinterpret_cast<const uint8_t*>(tile.w);

@@ -248,6 +248,27 @@ MZ_VEC void store_bf16(uint16_t* p, Vec a) {
                       pack_words(bf16_words(a.lo), bf16_words(a.hi)));
 }
 
+MZ_VEC void load_bf16_pairs(const uint16_t* p, __m256& first, __m256& second) {
+  const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  first = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+  second = _mm256_castsi256_ps(
+      _mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int32_t>(0xffff0000u))));
+}
+MZ_VEC void load_bf16_pairs(const uint16_t* p, Vec& first, Vec& second) {
+  load_bf16_pairs(p, first.lo, second.lo);
+  load_bf16_pairs(p + 16, first.hi, second.hi);
+}
+// Word by word: up to bit 31, then down with its sign.
+MZ_VEC __m256 int4_of(__m256i words, int i) {
+  return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 28 - 4 * i), 28));
+}
+MZ_VEC void load_int4(const uint32_t* p, Vec (&w)[8]) {
+  const __m256i lo = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  const __m256i hi = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8));
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) w[i] = {int4_of(lo, i), int4_of(hi, i)};
+}
+
 MZ_VEC Vec load_f16(const uint16_t* p) {
   return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
           _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};

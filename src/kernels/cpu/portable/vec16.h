@@ -8,6 +8,7 @@
 #include "numerics/e2m1.h"
 #include "numerics/e4m3.h"
 #include "numerics/f16.h"
+#include "numerics/nibbles.h"
 #include "numerics/rounding.h"
 
 #define MZ_VEC [[gnu::always_inline]] inline
@@ -165,6 +166,18 @@ MZ_VEC Vec load_bf16(const uint16_t* p) {
 MZ_VEC void store_bf16(uint16_t* p, const Vec& a) {
   for (int i = 0; i < 16; ++i) p[i] = bf16_from_float(a.lane[i]);
 }
+MZ_VEC void load_bf16_pairs(const uint16_t* p, Vec& first, Vec& second) {
+  for (int i = 0; i < 16; ++i) {
+    first.lane[i] = bf16_to_float(p[2 * i]);
+    second.lane[i] = bf16_to_float(p[2 * i + 1]);
+  }
+}
+MZ_VEC void load_int4(const uint32_t* p, Vec (&w)[8]) {
+  for (int j = 0; j < 8; ++j) {
+    w[j] = lanes([&](int i) { return static_cast<float>(int4_from_nibble(p[i] >> (4 * j))); });
+  }
+}
+
 MZ_VEC Vec load_f16(const uint16_t* p) {
   return lanes([&](int i) { return f16_to_float(p[i]); });
 }

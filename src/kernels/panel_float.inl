@@ -1,0 +1,264 @@
+// Linears over panels in f32, every type of x, for one ISA: x and w become floats and meet by fused
+// multiply-adds. Included after that ISA's vec16.h, with MZ_ISA naming its namespace and with
+// kTileRows x kTileVectors, the accumulators that its registers hold.
+
+#include <cstdint>
+
+#include "kernels/float_panel_rows.h"
+#include "kernels/ops.h"
+#include "kernels/panel_layout.h"
+#include "kernels/panel_tiles.inl"
+#include "numerics/e8m0.h"
+#include "numerics/mx.h"
+
+namespace mezzotint::MZ_ISA {
+namespace {
+
+constexpr int kHalves = 2;  // vectors of 16 columns in a panel
+
+// --- the layouts: 8 k of 16 columns as floats ----------------------------------------------------
+
+struct Int8Weights {
+  static const std::byte* panel(const LinearTile& tile, int64_t n) {
+    return tile.w + byte_panel_offset(n, 0, tile.k);
+  }
+  static constexpr int64_t kStepBytes = kPanelStep * kPanelColumns;
+  [[gnu::always_inline]] static void decode(const std::byte* step, int half, Vec (&w)[kPanelStep]) {
+    const auto* codes = reinterpret_cast<const int8_t*>(step) + half * kLanes;
+#pragma GCC unroll 8
+    for (int i = 0; i < kPanelStep; ++i) w[i] = load_int8(codes + i * kPanelColumns);
+  }
+};
+
+struct E4M3Weights {
+  static const std::byte* panel(const LinearTile& tile, int64_t n) {
+    return Int8Weights::panel(tile, n);
+  }
+  static constexpr int64_t kStepBytes = Int8Weights::kStepBytes;
+  [[gnu::always_inline]] static void decode(const std::byte* step, int half, Vec (&w)[kPanelStep]) {
+    const auto* codes = reinterpret_cast<const uint8_t*>(step) + half * kLanes;
+#pragma GCC unroll 8
+    for (int i = 0; i < kPanelStep; ++i) w[i] = load_e4m3(codes + i * kPanelColumns);
+  }
+};
+
+struct Int4Weights {
+  static const std::byte* panel(const LinearTile& tile, int64_t n) {
+    return tile.w + word_panel_offset(n, 0, tile.k) * kWordBytes;
+  }
+  static constexpr int64_t kWordBytes = 4;
+  static constexpr int64_t kStepBytes = kPanelColumns * kWordBytes;
+  [[gnu::always_inline]] static void decode(const std::byte* step, int half, Vec (&w)[kPanelStep]) {
+    Vec even_then_odd[kPanelStep];
+    load_int4(reinterpret_cast<const uint32_t*>(step) + half * kLanes, even_then_odd);
+#pragma GCC unroll 8
+    for (int i = 0; i < kPanelStep; ++i) {
+      w[i] = even_then_odd[i / 2 + i % 2 * (kPanelStep / 2)];  // word_panel_shift
+    }
+  }
+};
+
+struct Bf16Weights {
+  static const std::byte* panel(const LinearTile& tile, int64_t n) {
+    return tile.w + bf16_panel_offset(n, 0, tile.k) * kBytes;
+  }
+  static constexpr int64_t kBytes = 2;
+  static constexpr int64_t kStepBytes = kPanelStep * kPanelColumns * kBytes;
+  [[gnu::always_inline]] static void decode(const std::byte* step, int half, Vec (&w)[kPanelStep]) {
+    const auto* pairs = reinterpret_cast<const uint16_t*>(step) + half * kLanes * 2;
+#pragma GCC unroll 4
+    for (int i = 0; i < kPanelStep; i += 2) {
+      load_bf16_pairs(pairs + i * kPanelColumns, w[i], w[i + 1]);
+    }
+  }
+};
+
+// --- scales --------------------------------------------------------------------------------------
+
+// One scale per output, exact behind the sum; otherwise null.
+inline const float* scale_behind_sum(const LinearTile& tile) {
+  return tile.w_group == 0 && tile.w_offset == nullptr ? tile.w_scale : nullptr;
+}
+
+// k that share a scale; 0: none but what stands behind the sum.
+inline int64_t scale_run(const LinearTile& tile) {
+  if (tile.w_block_scale != nullptr) return kMxBlock;
+  if (tile.w_scale == nullptr || scale_behind_sum(tile) != nullptr) return 0;
+  return tile.w_group == 0 ? tile.k : tile.w_group;
+}
+
+// The scales and offsets of run i of the panel at n.
+struct RunScale {
+  alignas(64) float scale[kPanelColumns];
+  alignas(64) float offset[kPanelColumns];
+};
+
+inline void load_run_scale(const LinearTile& tile, int64_t n, int64_t run, int64_t i,
+                           RunScale& out) {
+  const int64_t columns = tile.n - n < kPanelColumns ? tile.n - n : kPanelColumns;
+  const auto same = [](float value) __attribute__((always_inline)) { return value; };
+  if (tile.w_block_scale != nullptr) {
+    const int64_t blocks = mx_blocks(tile.k);
+    column_values(
+        tile.w_block_scale + n * blocks, blocks, i, columns, 0.0f,
+        [](uint8_t byte) __attribute__((always_inline)) { return e8m0_to_float(byte); }, out.scale);
+  } else {
+    const int64_t runs = tile.k / run;
+    column_values(tile.w_scale + n * runs, runs, i, columns, 0.0f, same, out.scale);
+    if (tile.w_offset != nullptr) {
+      column_values(tile.w_offset + n * runs, runs, i, columns, 0.0f, same, out.offset);
+      return;
+    }
+  }
+  for (float& offset : out.offset) offset = 0.0f;
+}
+
+// w[depth][32] of the panel at n, which begin at k: (w - offset) * scale in place.
+inline void scale_panel(const LinearTile& tile, int64_t n, int64_t k, int64_t depth, float* w) {
+  const int64_t run = scale_run(tile);
+  if (run == 0) return;
+  RunScale scales;
+  for (int64_t at = k; at < k + depth;) {
+    load_run_scale(tile, n, run, at / run, scales);
+    const int64_t run_end = (at / run + 1) * run;
+    const int64_t end = run_end < k + depth ? run_end : k + depth;
+    for (int half = 0; half < kHalves; ++half) {
+      const Vec scale = load(scales.scale + half * kLanes);
+      const Vec offset = load(scales.offset + half * kLanes);
+      for (int64_t i = at - k; i < end - k; ++i) {
+        float* row = w + i * kPanelColumns + half * kLanes;
+        store(row, (load(row) - offset) * scale);
+      }
+    }
+    at = end;
+  }
+}
+
+// --- x as floats ---------------------------------------------------------------------------------
+
+// k of [k, k + depth), k at the beginning of a block; lanes behind the end are zeros, up to a
+// multiple of 16.
+inline void widen_mx_row(const LinearTile& tile, int64_t m, int64_t k, int64_t depth, float* out) {
+  const auto* codes = reinterpret_cast<const uint8_t*>(tile.xq) + m * tile.xq_stride + k;
+  const uint8_t* power = tile.x_block_scale + m * mx_blocks(tile.k) + k / kMxBlock;
+  for (int64_t i = 0; i < depth; i += kLanes) {
+    uint8_t block[kLanes] = {};
+    const int64_t count = depth - i < kLanes ? depth - i : kLanes;
+    __builtin_memcpy(block, codes + i, static_cast<size_t>(count));
+    store(out + i, load_e4m3(block) * splat(e8m0_to_float(power[i / kMxBlock])));
+  }
+}
+
+inline void widen_row(const LinearTile& tile, int64_t m, int64_t k, int64_t depth, float* out) {
+  if (tile.x_block_scale != nullptr) {
+    widen_mx_row(tile, m, k, depth, out);
+    return;
+  }
+  with_float_type(tile.x_type, [&](auto type) __attribute__((always_inline)) {
+    for_each_block(depth, [&](int64_t i, auto part) __attribute__((always_inline)) {
+      store(out + i, load_as(type, part, tile.x, m * tile.x_stride + k + i));
+    });
+  });
+}
+
+// --- tiles ---------------------------------------------------------------------------------------
+
+constexpr int64_t kFloatStride = kFloatBlockK + kPanelPadBytes / 4;
+
+// The stride of x is a constant: rows are displacements of one pointer.
+template <int kRows>
+void float_panel_hot(const PanelProduct<float>& product) {
+  for (int half = 0; half < kHalves; half += kTileVectors) {
+    Vec acc[kRows][kTileVectors];
+    float* sums = product.sums + half * kLanes;
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kTileVectors; ++v) {
+        acc[r][v] = product.sums_are == Sums::kFirst ? splat(0.0f)
+                                                     : load(sums + r * kPanelColumns + v * kLanes);
+      }
+    }
+    const float* x = product.x;
+    const float* w = product.w + half * kLanes;
+    for (int64_t k = 0; k < product.depth; ++k) {
+      Vec column[kTileVectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < kTileVectors; ++v) column[v] = load(w + v * kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        const Vec value = splat(x[r * kFloatStride]);
+#pragma GCC unroll 2
+        for (int v = 0; v < kTileVectors; ++v) {
+          acc[r][v] = multiply_add(value, column[v], acc[r][v]);
+        }
+      }
+      ++x;
+      w += kPanelColumns;
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kTileVectors; ++v) {
+        store(sums + r * kPanelColumns + v * kLanes, acc[r][v]);
+      }
+    }
+  }
+}
+
+template <int kRows>
+void multiply_floats(int64_t rows, const PanelProduct<float>& product) {
+  if (rows == kRows) return float_panel_hot<kRows>(product);
+  if constexpr (kRows > 1) multiply_floats<kRows - 1>(rows, product);
+}
+
+template <typename Weights>
+struct FloatMath {
+  using Value = float;
+  static constexpr int64_t kBlockK = kFloatBlockK;
+  static constexpr int64_t kMaxRows = kTileRows;
+  static constexpr int64_t kMaxRuns = 1;
+
+  static const float* output_scale(const LinearTile& tile) { return scale_behind_sum(tile); }
+  static void convert_x(const LinearTile& tile, int64_t m, int64_t k, int64_t depth, float* out) {
+    widen_row(tile, m, k, depth, out);
+  }
+  static const float* expand(const LinearTile& tile, int64_t n, int64_t k, int64_t depth,
+                             float* out) {
+    const std::byte* step = Weights::panel(tile, n) + k / kPanelStep * Weights::kStepBytes;
+    for (int64_t i = 0; i < depth; i += kPanelStep) {
+      for (int half = 0; half < kHalves; ++half) {
+        Vec w[kPanelStep];
+        Weights::decode(step, half, w);
+#pragma GCC unroll 8
+        for (int j = 0; j < kPanelStep; ++j) {
+          store(out + (i + j) * kPanelColumns + half * kLanes, w[j]);
+        }
+      }
+      step += Weights::kStepBytes;
+    }
+    scale_panel(tile, n, k, depth, out);
+    return out;
+  }
+  static int64_t run_scales(const LinearTile&, int64_t, int64_t, int64_t, float*) { return 0; }
+  static void multiply(int64_t rows, const PanelProduct<float>& product) {
+    multiply_floats<kTileRows>(rows, product);
+  }
+};
+
+}  // namespace
+
+void int8_panels_linear(const LinearTile& tile) noexcept {
+  run_panel_tile<FloatMath<Int8Weights>>(tile);
+}
+void e4m3_panels_linear(const LinearTile& tile) noexcept {
+  run_panel_tile<FloatMath<E4M3Weights>>(tile);
+}
+void int4_words_linear(const LinearTile& tile) noexcept {
+  run_panel_tile<FloatMath<Int4Weights>>(tile);
+}
+void bf16_panels_linear(const LinearTile& tile) noexcept {
+  run_panel_tile<FloatMath<Bf16Weights>>(tile);
+}
+
+}  // namespace mezzotint::MZ_ISA
