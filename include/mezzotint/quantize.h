@@ -72,7 +72,7 @@ struct ExportProgress {
 };
 
 struct ExportOptions {
-  std::string algorithm;      // any case; for every layer no rule and no exclusion names
+  std::string algorithm{};    // any case; for every layer no rule and no exclusion names
   std::vector<Rule> rules{};  // first match wins
   std::vector<AttentionRule> attentions{};  // first match wins; none: they stay float
   std::vector<std::string> exclude{};       // patterns; always win

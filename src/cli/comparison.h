@@ -8,6 +8,7 @@
 #include "cli/comparison_report.h"
 #include "cli/pipeline.h"
 #include "cli/session.h"
+#include "mezzotint/quantize.h"
 
 namespace mezzotint::cli {
 
@@ -23,7 +24,7 @@ struct ComparisonSetup {
   std::vector<FormSource> forms;
   ImageRequest request;
   std::string activity = "generating";  // what the progress shows
-  Compat compat = Compat::kNone;        // of the forms
+  QuantizeOptions loading{};            // of the forms
 };
 
 // Loads one form at a time. Progress goes through the session.

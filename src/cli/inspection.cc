@@ -152,6 +152,7 @@ Inspection inspect_weights(const fs::path& path, const InspectOptions& options) 
   Inspection result;
   result.dialect = dialect.name;
   result.remark = dialect.remark;
+  result.warnings = store.warnings();
   count_tensors(store, result);
   add_architecture(store.folder(), result);
   for (const TensorInfo& tensor : store.tensors()) {
@@ -274,6 +275,7 @@ Inspection inspect_quantized(const fs::path& path, const InspectOptions& options
   const QuantizedFolder folder = open_quantized(path);
   Inspection result;
   result.dialect = "MindIE SD quantized folder";
+  result.warnings = folder.warnings;
   result.files.push_back(folder.files.descriptor.string());
   count_tensors(folder.weights, result);
   add_architecture(folder.weights.folder(), result);

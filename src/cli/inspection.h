@@ -43,7 +43,8 @@ struct Inspection {
   std::map<std::string, DTypeCount> dtypes;
   // 2-D weights: algorithm and bytes in the file; bytes_before is not known here.
   Report layers;
-  std::vector<Error> problems;  // in the order they were met
+  std::vector<Error> problems;        // in the order they were met
+  std::vector<std::string> warnings;  // anyone may write a file, ...
 };
 
 // Throws Error(kInput) when the path cannot be read at all, Error(kUnsupported) for a container of

@@ -12,6 +12,7 @@
 #include <CLI/CLI.hpp>
 
 #include "mezzotint/compat.h"
+#include "mezzotint/quantize.h"
 
 namespace mezzotint::cli {
 
@@ -64,6 +65,14 @@ inline void add_compat(CLI::App& app, Compat& compat, const std::string& what) {
   app.add_option("--compat", compat, "upstream: " + what + "; none is the default")
       ->type_name("MODE")
       ->transform(choice_of<Compat>({{"none", Compat::kNone}, {"upstream", Compat::kUpstream}}));
+}
+
+// How a quantized folder is loaded: --compat and --no-strict.
+inline void add_loading(CLI::App& app, QuantizeOptions& options) {
+  add_compat(app, options.compat, "its roundings and omissions, slowly");
+  app.add_flag_callback(
+      "--no-strict", [&options] { options.strictness = Strictness::kLenient; },
+      "go on without entries that model or version do not serve, and list them");
 }
 
 }  // namespace mezzotint::cli

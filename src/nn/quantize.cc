@@ -305,6 +305,7 @@ Report quantize(const ModuleMap& model, const std::filesystem::path& descriptor,
   const QuantizedFolder folder = open_quantized(descriptor, options.rank, options.compat);
   Report report;
   report.notes = folder.warnings;
+  for (const std::string& warning : folder.warnings) log(ctx.log(), LogLevel::kWarn, warning);
   Swaps swaps = match(model, folder, options, ctx, report);
   const BuildOptions build_options = {.policy = policy_of(folder, options),
                                       .compat = options.compat};

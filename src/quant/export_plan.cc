@@ -1,6 +1,7 @@
 #include "quant/export_plan.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -47,7 +48,8 @@ class Planner {
     check_source_is_float();
     const std::optional<Preset> preset = choose_preset(options_.preset, source_);
     LayerSelection selection = select_layers(source_, options_, preset);
-    plan_.report.notes = std::move(selection.notes);
+    plan_.report.notes = source_.warnings();
+    std::ranges::move(selection.notes, std::back_inserter(plan_.report.notes));
     note_preset(preset);
     for (SelectedLayer& layer : selection.layers) add_layer(std::move(layer));
     for (SelectedAttention& attention : selection.attentions) add_attention(std::move(attention));

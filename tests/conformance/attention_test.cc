@@ -216,7 +216,9 @@ TEST(Conformance, Case45_BlocksOfRowsShareAScaleInEitherOrder) {
     return out.at(0, 0, 1);
   };
   EXPECT_EQ(output_at(255), 0.25f);
-  EXPECT_EQ(output_at(256), 0.0f) << "0.25 is less than half of the smallest code of its block";
+  // What is left of the first block is e^-128 of it, or what a kernel's e^x gives for that.
+  EXPECT_LT(std::abs(output_at(256)), 1e-30f)
+      << "0.25 is less than half of the smallest code of its block";
 }
 
 TEST(Conformance, Case46_AChildNamedLinearTakesNothingFromItsParent) {

@@ -42,6 +42,8 @@ Tensor tensor_of(const std::vector<T>& values, const Shape& shape) {
 }
 
 inline const QuantizeOptions kUpstream = {.compat = Compat::kUpstream};
+// Of cases that expect the same of both.
+inline const std::vector<QuantizeOptions> kEitherWay = {{}, kUpstream};
 
 inline bool has_text(const std::vector<std::string>& lines, std::string_view text) {
   return std::ranges::any_of(

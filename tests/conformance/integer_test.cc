@@ -147,12 +147,15 @@ TEST(Conformance, Case21_AnI64HoldsTheBitsOfTheScale) {
   LayerTensors integers = floats;
   integers[4].tensor = tensor_of<int64_t>({1065353216, 981668463, 981668463}, {3});
   TestFolder one, two;
-  OneLinear a(3, 8, true);
-  OneLinear b(3, 8, true);
-  quantize(a.map, write_layer(one, "W8A8", floats), {}, context());
+  const std::filesystem::path plain = write_layer(one, "W8A8", floats);
   const std::filesystem::path file = write_layer(two, "W8A8", integers);
-  quantize(b.map, file, {}, context());
-  EXPECT_EQ(outputs(a.linear, identity(8)), outputs(b.linear, identity(8)));
+  for (const QuantizeOptions& options : kEitherWay) {
+    OneLinear a(3, 8, true);
+    OneLinear b(3, 8, true);
+    quantize(a.map, plain, options, context());
+    quantize(b.map, file, options, context());
+    EXPECT_EQ(outputs(a.linear, identity(8)), outputs(b.linear, identity(8)));
+  }
 
   const QuantizedFolder folder = open_quantized(file);
   const LinearParams params = read_layer(folder, folder.layers.at(0));
@@ -202,12 +205,15 @@ TEST(Conformance, Case22_UpstreamHoldsWeightScalesInTheModelsDtype) {
 }
 
 TEST(Conformance, Case23_ARowOfZerosGivesTheBias) {
-  TestFolder folder;
-  OneLinear model(2, 4, true);
   const Tensor bias = float_tensor(DType::kF32, {2}, {.75f, -2});
-  quantize(model.map, write_layer(folder, "W8A8_DYNAMIC", dynamic_layer(bias)), {}, context());
-  EXPECT_EQ(outputs(model.linear, float_tensor(DType::kF32, {1, 4}, {0, 0, 0, 0})),
-            (std::vector<float>{.75f, -2}));
+  for (const QuantizeOptions& options : kEitherWay) {
+    TestFolder folder;
+    OneLinear model(2, 4, true);
+    quantize(model.map, write_layer(folder, "W8A8_DYNAMIC", dynamic_layer(bias)), options,
+             context());
+    EXPECT_EQ(outputs(model.linear, float_tensor(DType::kF32, {1, 4}, {0, 0, 0, 0})),
+              (std::vector<float>{.75f, -2}));
+  }
 }
 
 LayerTensors asymmetric_layer() {
@@ -251,14 +257,14 @@ TEST(Conformance, Case24_UpstreamIgnoresOffsetsAndRoundsWeights) {
   EXPECT_NEAR(outputs(ours.linear, ones)[0], .1f, 2e-4f);
 }
 
-std::vector<float> int4_outputs(DType dtype, const Shape& shape,
-                                const std::vector<uint8_t>& bytes) {
+std::vector<float> int4_outputs(DType dtype, const Shape& shape, const std::vector<uint8_t>& bytes,
+                                const QuantizeOptions& options) {
   TestFolder folder;
   OneLinear model(2, 8, false);
   const LayerTensors tensors = {
       {"0.weight", "W4A16", code_tensor(dtype, shape, bytes)},
       {"0.weight_scale", "W4A16", float_tensor(DType::kF32, {2, 1}, {1, 1})}};
-  quantize(model.map, write_layer(folder, "W4A16", tensors), {}, context());
+  quantize(model.map, write_layer(folder, "W4A16", tensors), options, context());
   return outputs(model.linear, identity(8));
 }
 
@@ -273,29 +279,33 @@ TEST(Conformance, Case25_ThreeFormsOfInt4HoldTheSameWeights) {
   }
   const std::vector<uint8_t> along_k = {0x98, 0xBA, 0xDC, 0xFE, 0x10, 0x32, 0x54, 0x76};
   const std::vector<uint8_t> along_n = {0x08, 0x19, 0x2A, 0x3B, 0x4C, 0x5D, 0x6E, 0x7F};
-  EXPECT_EQ(int4_outputs(DType::kI8, {2, 8}, unpacked), expected);
-  EXPECT_EQ(int4_outputs(DType::kU8, {2, 4}, along_k), expected);
-  EXPECT_EQ(int4_outputs(DType::kI8, {2, 4}, along_k), expected);
-  EXPECT_EQ(int4_outputs(DType::kI8, {1, 8}, along_n), expected);
+  for (const QuantizeOptions& options : kEitherWay) {
+    EXPECT_EQ(int4_outputs(DType::kI8, {2, 8}, unpacked, options), expected);
+    EXPECT_EQ(int4_outputs(DType::kU8, {2, 4}, along_k, options), expected);
+    EXPECT_EQ(int4_outputs(DType::kI8, {2, 4}, along_k, options), expected);
+    EXPECT_EQ(int4_outputs(DType::kI8, {1, 8}, along_n, options), expected);
+  }
 }
 
 TEST(Conformance, Case26_AGroupOfColumnsHasItsScale) {
-  TestFolder folder;
-  OneLinear model(3, 128, false);
   const std::vector<float> scales = {1, 2, 4, 8, 16, 32};
   const LayerTensors tensors = {
       {"0.weight", "W4A16",
        code_tensor(DType::kI8, {3, 128}, std::vector<uint8_t>(size_t{3} * 128, 1))},
       {"0.weight_scale", "W4A16", float_tensor(DType::kF32, {3, 2}, scales)}};
-  quantize(model.map, write_layer(folder, "W4A16", tensors), {}, context());
-  const std::vector<float> y = outputs(model.linear, identity(128));
-  EXPECT_EQ(y[70 * 3 + 1], scales[1 * 2 + 1]);
-  for (size_t k = 0; k < 128; ++k) {
-    for (size_t n = 0; n < 3; ++n) EXPECT_EQ(y[k * 3 + n], scales[n * 2 + k / 64]);
+  for (const QuantizeOptions& options : kEitherWay) {
+    TestFolder folder;
+    OneLinear model(3, 128, false);
+    quantize(model.map, write_layer(folder, "W4A16", tensors), options, context());
+    const std::vector<float> y = outputs(model.linear, identity(128));
+    EXPECT_EQ(y[70 * 3 + 1], scales[1 * 2 + 1]);
+    for (size_t k = 0; k < 128; ++k) {
+      for (size_t n = 0; n < 3; ++n) EXPECT_EQ(y[k * 3 + n], scales[n * 2 + k / 64]);
+    }
   }
 }
 
-TEST(Conformance, Case27_ScalesStandInThreeShapes) {
+void expect_three_shapes(const QuantizeOptions& options) {
   for (const char* algorithm : {"W8A8_DYNAMIC", "W8A16", "W4A16", "W4A4_DYNAMIC"}) {
     LayerTensors tensors =
         random_layer_of(algorithm, "0", {.dims = {.n = 6, .k = 32}, .bias = false});
@@ -308,12 +318,16 @@ TEST(Conformance, Case27_ScalesStandInThreeShapes) {
       }
       TestFolder folder;
       OneLinear model(6, 32, false);
-      quantize(model.map, write_layer(folder, algorithm, tensors), {}, context());
+      quantize(model.map, write_layer(folder, algorithm, tensors), options, context());
       y.push_back(outputs(model.linear, identity(32)));
     }
     EXPECT_EQ(y[0], y[1]) << algorithm;
     EXPECT_EQ(y[0], y[2]) << algorithm;
   }
+}
+
+TEST(Conformance, Case27_ScalesStandInThreeShapes) {
+  for (const QuantizeOptions& options : kEitherWay) expect_three_shapes(options);
 }
 
 // --- case 29 -------------------------------------------------------------------------------------

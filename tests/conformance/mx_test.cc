@@ -191,14 +191,15 @@ TEST(Conformance, Case37_BothFormsOfFp4HoldTheSameWeights) {
 }
 
 // y against x w^T in double, x and w through the MX blocks.
-double miss_of_matmul(const std::string& algorithm, Element element, int64_t k, bool bias) {
+double miss_of_matmul(const std::string& algorithm, Element element, int64_t k, bool bias,
+                      const QuantizeOptions& options) {
   constexpr int64_t kN = 5;
   constexpr int64_t kRows = 3;
   TestFolder folder;
   OneLinear model(kN, k, bias);
   const LayerTensors tensors =
       random_layer_of(algorithm, "0", {.dims = {.n = kN, .k = k}, .bias = bias});
-  quantize(model.map, write_layer(folder, algorithm, tensors), {}, context());
+  quantize(model.map, write_layer(folder, algorithm, tensors), options, context());
   const std::vector<float> w = dequantized(algorithm, tensors);
   std::mt19937_64 random(38);
   const Tensor x = normal_tensor(DType::kF32, {kRows, k}, random);
@@ -225,16 +226,20 @@ double miss_of_matmul(const std::string& algorithm, Element element, int64_t k, 
 }
 
 TEST(Conformance, Case38_AnOddNumberOfBlocksLoads) {
-  for (const int64_t k : {96, 32, 40, 64}) {
-    EXPECT_LT(miss_of_matmul("W8A8_MXFP8", Element::kE4M3, k, true), 1e-6) << k;
-    EXPECT_LT(miss_of_matmul("W4A4_MXFP4", Element::kE2M1, k, true), 1e-6) << k;
+  for (const QuantizeOptions& options : kEitherWay) {
+    for (const int64_t k : {96, 32, 40, 64}) {
+      EXPECT_LT(miss_of_matmul("W8A8_MXFP8", Element::kE4M3, k, true, options), 1e-6) << k;
+      EXPECT_LT(miss_of_matmul("W4A4_MXFP4", Element::kE2M1, k, true, options), 1e-6) << k;
+    }
+    EXPECT_GT(miss_of_matmul("W4A4_MXFP4", Element::kE4M3, 96, true, options), 1e-3) << "another x";
   }
-  EXPECT_GT(miss_of_matmul("W4A4_MXFP4", Element::kE4M3, 96, true), 1e-3) << "another x";
 }
 
 TEST(Conformance, Case39_MxLayersNeedNoBias) {
-  EXPECT_LT(miss_of_matmul("W8A8_MXFP8", Element::kE4M3, 64, false), 1e-6);
-  EXPECT_LT(miss_of_matmul("W4A4_MXFP4", Element::kE2M1, 64, false), 1e-6);
+  for (const QuantizeOptions& options : kEitherWay) {
+    EXPECT_LT(miss_of_matmul("W8A8_MXFP8", Element::kE4M3, 64, false, options), 1e-6);
+    EXPECT_LT(miss_of_matmul("W4A4_MXFP4", Element::kE2M1, 64, false, options), 1e-6);
+  }
 }
 
 bool dual_is_served() { return find_algorithm(kDual)->status == AlgorithmStatus::kServed; }
@@ -333,14 +338,16 @@ TEST(Conformance, Case41_AZeroOuterScaleMeansZeros) {
   EXPECT_EQ(floats_of(named(tensors, "0.weight_dual_scale")), std::vector<float>{0});
   tensors[0].tensor = code_tensor(DType::kU8, {1, 256}, std::vector<uint8_t>(256, 0x77));
   EXPECT_EQ(dequantized(kDual, tensors), zeros);
-  TestFolder folder;
-  OneLinear model(1, 512, false);
-  quantize(model.map, write_layer(folder, kDual, tensors), {}, context());
-  EXPECT_EQ(outputs(model.linear, float_tensor(DType::kF32, {1, 512}, std::vector<float>(512, 1))),
-            std::vector<float>{0});
+  const Tensor ones = float_tensor(DType::kF32, {1, 512}, std::vector<float>(512, 1));
+  for (const QuantizeOptions& options : kEitherWay) {
+    TestFolder folder;
+    OneLinear model(1, 512, false);
+    quantize(model.map, write_layer(folder, kDual, tensors), options, context());
+    EXPECT_EQ(outputs(model.linear, ones), std::vector<float>{0});
+  }
 }
 
-TEST(Conformance, Case42_ALowRankBranchIsAdded) {
+void expect_branch(const QuantizeOptions& options) {
   constexpr int64_t kN = 6;
   constexpr int64_t kK = 64;
   LayerTensors with =
@@ -356,7 +363,7 @@ TEST(Conformance, Case42_ALowRankBranchIsAdded) {
   const auto y_of = [&](const std::string& algorithm, const LayerTensors& tensors) {
     TestFolder folder;
     OneLinear model(kN, kK, true);
-    quantize(model.map, write_layer(folder, algorithm, tensors), {}, context());
+    quantize(model.map, write_layer(folder, algorithm, tensors), options, context());
     return outputs(model.linear, x);
   };
   const std::vector<float> l1 = floats_of(named(with, "0.svd_lowrank_l1"));
@@ -384,6 +391,10 @@ TEST(Conformance, Case42_ALowRankBranchIsAdded) {
     if (t.name == "0.bias") t.tensor = float_tensor(DType::kF32, {kN}, std::vector<float>(kN));
   }
   EXPECT_LT(relative_error(y_of("W4A4_MXFP4_SVD", with), branch), 1e-6);
+}
+
+TEST(Conformance, Case42_ALowRankBranchIsAdded) {
+  for (const QuantizeOptions& options : kEitherWay) expect_branch(options);
 }
 
 }  // namespace

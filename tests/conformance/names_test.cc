@@ -20,9 +20,11 @@ TEST(Conformance, Case01_ADescriptorMayHaveAnyName) {
   for (const fs::path& p : {file, files.folder / "quant_model_weight_w8a8.safetensors"}) {
     fs::permissions(p, fs::perms{0640});
   }
-  OneLinear model(6, 32, true);
-  quantize(model.map, file, {}, context());
-  EXPECT_EQ(model.linear.algorithm(), "W8A8");
+  for (const QuantizeOptions& options : kEitherWay) {
+    OneLinear model(6, 32, true);
+    quantize(model.map, file, options, context());
+    EXPECT_EQ(model.linear.algorithm(), "W8A8");
+  }
 }
 
 TEST(Conformance, Case02_ARankedDescriptorTakesRankedWeightsOrElsePlainOnes) {
@@ -220,9 +222,13 @@ TEST(Conformance, Case08_BrokenDescriptorsAreRefusedAndReservedKeysHaveNoEffect)
       "d.json",
       R"({"0.weight": "W8A8", "model_quant_type": "W8A8", "version": "1.0.0", "metadata": {},
           "group_size": 64, "optional": {}})");
-  const Report report = quantize(model.map, extra, {}, context());
-  EXPECT_FALSE(model.is_float());
-  EXPECT_TRUE(report.unmatched.empty());
+  for (const QuantizeOptions& options : kEitherWay) {
+    OneLinear reserved(6, 32, true);
+    const Report report = quantize(reserved.map, extra, options, context());
+    EXPECT_FALSE(reserved.is_float());
+    EXPECT_TRUE(report.unmatched.empty());
+    EXPECT_TRUE(report.notes.empty());
+  }
 }
 
 TEST(Conformance, Case09_AnEntryThatNoLinearAnswersToIsAnError) {
@@ -253,12 +259,15 @@ TEST(Conformance, Case10_EveryLayerHasItsOwnAlgorithm) {
       files.tensors.push_back(std::move(t));
     }
   }
-  TestModel model;
-  const Report report = quantize(model.map, files.write(folder.path()), {}, context());
-  EXPECT_EQ(model.linears[0].algorithm(), "W8A8");
-  EXPECT_EQ(model.linears[1].algorithm(), "W8A8_DYNAMIC");
-  EXPECT_EQ(model.linears[2].algorithm(), "FLOAT");
-  EXPECT_EQ(report.layers[2].reason, "not in the descriptor");
+  const fs::path file = files.write(folder.path());
+  for (const QuantizeOptions& options : kEitherWay) {
+    TestModel model;
+    const Report report = quantize(model.map, file, options, context());
+    EXPECT_EQ(model.linears[0].algorithm(), "W8A8");
+    EXPECT_EQ(model.linears[1].algorithm(), "W8A8_DYNAMIC");
+    EXPECT_EQ(model.linears[2].algorithm(), "FLOAT");
+    EXPECT_EQ(report.layers[2].reason, "not in the descriptor");
+  }
   EXPECT_TRUE(fs::exists(folder / "quant_model_weight_w8a8_dynamic.safetensors"));
 }
 
@@ -343,16 +352,21 @@ TEST(Conformance, Case13_AMissingTensorIsNamedAndTheModelUntouched) {
 TEST(Conformance, Case14_TheModelSaysWhetherThereIsABias) {
   const RandomLayerOptions with = {.dims = {.n = 6, .k = 32}, .bias = true};
   const RandomLayerOptions without = {.dims = {.n = 6, .k = 32}, .bias = false};
-  for (const char* algorithm : {"W8A8_DYNAMIC", "W8A16", "W8A8_MXFP8"}) {
+  for (const auto& [algorithm, options] : {std::pair("W8A8_DYNAMIC", QuantizeOptions{}),
+                                           {"W8A16", QuantizeOptions{}},
+                                           {"W8A8_MXFP8", QuantizeOptions{}},
+                                           {"W8A8_DYNAMIC", kUpstream},
+                                           {"W8A8_MXFP8", kUpstream}}) {
     TestFolder bare, full;
     OneLinear biased(6, 32, true);
-    const Error error = load_error(
-        biased.map, write_layer(bare, algorithm, random_layer_of(algorithm, "0", without)), {});
+    const Error error =
+        load_error(biased.map,
+                   write_layer(bare, algorithm, random_layer_of(algorithm, "0", without)), options);
     EXPECT_EQ(error.details().tensor, "0.bias") << algorithm;
     OneLinear unbiased(6, 32, false);
     const Report report =
         quantize(unbiased.map, write_layer(full, algorithm, random_layer_of(algorithm, "0", with)),
-                 {}, context());
+                 options, context());
     EXPECT_FALSE(unbiased.linear.has_bias());
     EXPECT_TRUE(has_text(report.notes, "0: the file's bias is left aside")) << algorithm;
     for (const float y :

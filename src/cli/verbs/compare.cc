@@ -35,7 +35,7 @@ struct Options {
   std::optional<double> min_ssim;
   bool markdown = false;
   bool force = false;
-  Compat compat = Compat::kNone;
+  QuantizeOptions loading;
 };
 
 // The algorithm, or the folder's name where two folders share one.
@@ -86,7 +86,7 @@ int run(Session& session, const Options& options) {
                                  .model = options.model,
                                  .forms = form_sources(options.quants),
                                  .request = image_request(options, pipeline),
-                                 .compat = options.compat};
+                                 .loading = options.loading};
   const ComparisonReport report = run_comparison(setup, pipeline, session);
   write_file_atomically(options.out, report_html(report));
   for (const std::string& note : report.notes) session.note("note   " + note);
@@ -130,7 +130,7 @@ RunVerb define_compare(CLI::App& app) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->required();
   add_sampling(app, *options);
-  add_compat(app, options->compat, "its roundings and omissions, slowly");
+  add_loading(app, options->loading);
   app.add_option("--min-psnr", options->min_psnr, "exit 6 when a form has less, in dB")
       ->type_name("DB");
   app.add_option("--min-ssim", options->min_ssim, "exit 6 when a form has less")->type_name("S");

@@ -37,7 +37,7 @@ struct Options {
   std::vector<int64_t> grid;  // rows, columns
   uint64_t seed = 0;
   bool force = false;
-  Compat compat = Compat::kNone;
+  QuantizeOptions loading;
 };
 
 // What the model folder says, where it says anything.
@@ -196,7 +196,7 @@ std::string prompt_text(const Options& options, const Surroundings& found) {
 }
 
 void tell(const Session& session, const Options& options, const std::string& prompt,
-          const std::vector<double>& seconds) {
+          const Report& loaded, const std::vector<double>& seconds) {
   double total = 0;
   for (const double s : seconds) total += s;
   if (!prompt.empty()) session.print("prompt " + printable(prompt));
@@ -209,6 +209,8 @@ void tell(const Session& session, const Options& options, const std::string& pro
                              {"steps", seconds.size()},
                              {"seconds", total},
                              {"model", options.quant.empty() ? options.model : options.quant}};
+  document["unmatched"] = loaded.unmatched;
+  document["notes"] = loaded.notes;
   if (!prompt.empty()) document["prompt"] = prompt;
   if (!options.out.empty()) document["out"] = options.out;
   if (!options.latents.empty()) document["latents"] = options.latents;
@@ -223,7 +225,8 @@ int run(Session& session, const Options& options) {
     throw Error(ErrorCode::kInput, "no such file or folder", {.file = source});
   const Surroundings found = read_surroundings(options);
   require_decoder(options, found);
-  const auto model = load_flux(source, ctx, {.compat = options.compat});
+  Report loaded;
+  const auto model = load_flux(source, ctx, options.loading, &loaded);
   SampleRequest request = make_request(options, found, *model);
   Progress progress = session.progress("generating");
   std::vector<double> seconds;
@@ -239,7 +242,7 @@ int run(Session& session, const Options& options) {
   if (!options.out.empty()) {
     write_png(options.out, to_rgb(tokens_to_images(*found.layout, latents).front()));
   }
-  tell(session, options, prompt_text(options, found), seconds);
+  tell(session, options, prompt_text(options, found), loaded, seconds);
   return 0;
 }
 
@@ -250,7 +253,7 @@ RunVerb define_generate(CLI::App& app) {
   app.add_option("MODEL", options->model, "model folder, such as demo")->required();
   app.add_option("--quant", options->quant, "quantized folder or descriptor to run instead")
       ->type_name("DESCRIPTOR");
-  add_compat(app, options->compat, "its roundings and omissions, slowly");
+  add_loading(app, options->loading);
   app.add_option("--prompt-id", options->prompt_id,
                  "row of the model's prompts, or of --embeddings")
       ->type_name("N")

@@ -147,6 +147,28 @@ TEST_F(GenerateVerb, RefusesWhatCannotBeDone) {
   EXPECT_FALSE(fs::exists(out));
 }
 
+TEST_F(GenerateVerb, NoStrictListsWhatItForgave) {
+  const fs::path folder = quantized("w8a16");
+  const fs::path descriptor = folder / "quant_model_description_w8a16.json";
+  std::string text = file_text(descriptor);
+  text.insert(1, "\n    \"other.attn.quant_type\": \"FP8_DYNAMIC\",");
+  write_text(descriptor, text);
+  const std::vector<std::string> strict = {"generate",    model_, "--quant", folder.string(),
+                                           "--prompt-id", "0",    "-o",      path("a.png")};
+  const CliResult refused = run(strict);
+  EXPECT_EQ(refused.code, 5) << refused.err;
+  EXPECT_TRUE(contains(refused.err, "no attention of the model answers"));
+  std::vector<std::string> lenient = strict;
+  lenient.emplace_back("--no-strict");
+  const CliResult result = run(lenient);
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_TRUE(contains(result.err, "warning: no attention of the model answers")) << result.err;
+  EXPECT_TRUE(contains(result.err, "layer other.attn"));
+  const nlohmann::json compared = run_json({"compare", model_, "--quant", folder.string(),
+                                            "--prompts", "1", "--no-strict", "-o", path("r.html")});
+  EXPECT_EQ(compared["forms"][0]["layers"]["unmatched"].size(), 1u);
+}
+
 TEST_F(GenerateVerb, CompareWritesOneReport) {
   const std::string folder = quantized("w8a16");
   const CliResult result =

@@ -79,6 +79,9 @@ void print_problems(const Session& session, const Options& options, const Inspec
   for (const Error& problem : found.problems) {
     session.print(session.paint(Tone::kBad, "problem: ") + error_text(problem));
   }
+  for (const std::string& warning : found.warnings) {
+    session.print(session.paint(Tone::kWarn, "warning: ") + printable(warning));
+  }
   const auto count = static_cast<int64_t>(found.problems.size());
   if (count > 0) {
     session.print(session.paint(Tone::kBad, plural(count, "problem")));
@@ -90,15 +93,12 @@ void print_problems(const Session& session, const Options& options, const Inspec
 }
 
 nlohmann::json to_json(const Options& options, const Inspection& found) {
-  nlohmann::json document = {{"path", options.path},
-                             {"dialect", found.dialect},
-                             {"files", found.files},
-                             {"tensors", found.tensors},
-                             {"values", found.parameters},
-                             {"bytes", found.bytes},
-                             {"checked", options.check},
-                             {"layers", report_json(found.layers)["layers"]},
-                             {"problems", nlohmann::json::array()}};
+  nlohmann::json document = {
+      {"path", options.path},       {"dialect", found.dialect},
+      {"files", found.files},       {"tensors", found.tensors},
+      {"values", found.parameters}, {"bytes", found.bytes},
+      {"checked", options.check},   {"layers", report_json(found.layers)["layers"]},
+      {"warnings", found.warnings}, {"problems", nlohmann::json::array()}};
   if (!found.remark.empty()) document["remark"] = found.remark;
   for (const auto& [name, value] : found.facts) document["facts"][name] = value;
   for (const auto& [dtype, count] : found.dtypes) {

@@ -52,6 +52,19 @@ TEST_F(InspectVerb, DescribesAQuantizedFolder) {
   EXPECT_TRUE(contains(result.out, "checked every tensor: no problem"));
 }
 
+TEST_F(InspectVerb, WarnsOfFilesThatAnyoneMayWrite) {
+  const fs::path folder = quantized();
+  EXPECT_FALSE(contains(run({"inspect", folder.string()}).out, "warning:"));
+  for (const char* name : {"quant_model_description_w8a8_dynamic.json",
+                           "quant_model_weight_w8a8_dynamic.safetensors"}) {
+    fs::permissions(folder / name, fs::perms{0666});
+  }
+  const CliResult result = run({"inspect", folder.string(), "--check"});
+  EXPECT_EQ(result.code, 0) << "a warning is no problem";
+  EXPECT_TRUE(contains(result.out, "warning: anyone may write " + folder.string()));
+  EXPECT_EQ(run_json({"inspect", folder.string()})["warnings"].size(), 2u);
+}
+
 TEST_F(InspectVerb, JsonHoldsTheSame) {
   const nlohmann::json document = run_json({"inspect", quantized(), "--check"});
   EXPECT_EQ(document["dialect"], "MindIE SD quantized folder");
