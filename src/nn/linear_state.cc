@@ -87,6 +87,29 @@ std::shared_ptr<const LinearState> make_linear_state(const LinearParams& params,
   return std::make_shared<const LinearState>(std::move(state));
 }
 
+LinearParams params_of(const LinearState& state) {
+  LinearParams params = {.plan = state.plan,
+                         .algorithm = state.algorithm,
+                         .codes = unpack_weight(state.blob),
+                         .weight_scale = state.weight_scale,
+                         .weight_offset = state.weight_offset,
+                         .block_scale = state.block_scale,
+                         .dual_scale = state.dual_scale,
+                         .mul_scale = state.mul_scale,
+                         .bias = state.bias,
+                         .input_scale = state.input_scale,
+                         .input_offset = state.input_offset,
+                         .quant_bias = state.quant_bias,
+                         .deq_scale = state.deq_scale,
+                         .low_rank_down = {},
+                         .low_rank_up = {}};
+  if (state.low_rank_down != nullptr) {
+    params.low_rank_down = unpack_weight(state.low_rank_down->blob);
+    params.low_rank_up = unpack_weight(state.low_rank_up->blob);
+  }
+  return params;
+}
+
 int64_t resident_bytes(const LinearState& state) {
   int64_t bytes = state.blob.size();
   for (const Tensor* t : {&state.weight_scale, &state.weight_offset, &state.block_scale,

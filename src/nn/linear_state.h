@@ -44,6 +44,9 @@ LinearParams float_params(const std::string& name, const Tensor& weight,
 std::shared_ptr<const LinearState> make_linear_state(const LinearParams& params, Isa isa,
                                                      const TimestepPolicy& policy = {});
 
+// The inverse: what a file holds, from what was packed.
+LinearParams params_of(const LinearState& state);
+
 int64_t resident_bytes(const LinearState& state);
 
 }  // namespace mezzotint

@@ -218,6 +218,13 @@ const ParamSpec& spec_of(const FileContract& contract, std::string_view name) {
   return *best;
 }
 
+const FileContract& contract_of(const AlgorithmRow& row, bool has_input_scale) {
+  MZ_CHECK(row.contract != nullptr);
+  if (row.alternative == nullptr) return *row.contract;
+  return (row.contract->mode == ActivationMode::kStatic) == has_input_scale ? *row.contract
+                                                                            : *row.alternative;
+}
+
 std::string label_of(const ParamSpec& spec, const AlgorithmRow& row) {
   return std::string(spec.label == LabelRule::kFloat ? "FLOAT" : row.canonical);
 }
@@ -261,11 +268,7 @@ std::span<const ParamSpec> contract_tensors(const AlgorithmRow& row) {
 }
 
 const FileContract& contract_of(const AlgorithmRow& row, const LayerFile& file) {
-  MZ_CHECK(row.contract != nullptr);
-  if (row.alternative == nullptr) return *row.contract;
-  const bool is_static = file.tensor(file.prefix + ".input_scale").has_value();
-  return (row.contract->mode == ActivationMode::kStatic) == is_static ? *row.contract
-                                                                      : *row.alternative;
+  return contract_of(row, file.tensor(file.prefix + ".input_scale").has_value());
 }
 
 LinearParams read_layer_params(const AlgorithmRow& row, const LayerFile& file) {
@@ -343,14 +346,31 @@ LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer
 
 LayerTensors rewrite_layer_params(const AlgorithmRow& row, const LinearParams& params,
                                   const LayerFile& file) {
-  const FileContract& contract = contract_of(row, file);
-  const CheckedTensors checked = check_params(row.name, contract.params, file);
-  LayerTensors tensors;
+  const CheckedTensors checked = check_params(row.name, contract_of(row, file).params, file);
+  std::vector<TensorPlan> forms;
   for (const CheckedTensor& stored : checked.tensors) {
-    Tensor tensor = Tensor::allocate(stored.tensor.dtype(), stored.tensor.shape());
-    encode_param(*stored.spec, params.*stored.spec->field, checked.dims, tensor);
+    forms.push_back(
+        {.name = stored.name, .dtype = stored.tensor.dtype(), .shape = stored.tensor.shape()});
+  }
+  return rewrite_layer_params(row, params, forms);
+}
+
+LayerTensors rewrite_layer_params(const AlgorithmRow& row, const LinearParams& params,
+                                  std::span<const TensorPlan> forms) {
+  const bool is_static = std::ranges::any_of(
+      forms, [](const TensorPlan& form) { return form.name.ends_with("input_scale"); });
+  const FileContract& contract = contract_of(row, is_static);
+  LayerDims dims = {.n = params.plan.n, .k = params.plan.k};
+  LayerTensors tensors;
+  for (const TensorPlan& form : forms) {
+    const ParamSpec& spec = spec_of(contract, form.name);
+    const std::optional<LayerDims> matched = match_shape(spec.shapes, form.shape, dims);
+    MZ_CHECK(matched.has_value());
+    dims = *matched;
+    Tensor tensor = Tensor::allocate(form.dtype, form.shape);
+    encode_param(spec, params.*spec.field, dims, tensor);
     tensors.push_back(
-        {.name = stored.name, .label = label_of(*stored.spec, row), .tensor = std::move(tensor)});
+        {.name = form.name, .label = label_of(spec, row), .tensor = std::move(tensor)});
   }
   return tensors;
 }

@@ -143,6 +143,9 @@ LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer
 // bytes.
 LayerTensors rewrite_layer_params(const AlgorithmRow& row, const LinearParams& params,
                                   const LayerFile& file);
+// The same in the names, dtypes and shapes of a file that is not at hand.
+LayerTensors rewrite_layer_params(const AlgorithmRow& row, const LinearParams& params,
+                                  std::span<const TensorPlan> forms);
 
 // Throws Error(kUsage), naming what to do, when the algorithm cannot be written from weights alone.
 void require_writable(const AlgorithmRow& row, ErrorDetails details = {});

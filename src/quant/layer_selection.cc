@@ -130,12 +130,18 @@ void note_unused(const std::vector<CompiledRule>& rules, LayerSelection& selecti
 
 LayerSelection select_layers(const WeightStore& source, const ExportOptions& options,
                              const std::optional<Preset>& preset) {
+  return select_layers({.layers = candidates(source),
+                        .attentions = select_attentions(source, options, preset),
+                        .notes = {}},
+                       options, preset);
+}
+
+LayerSelection select_layers(LayerSelection selection, const ExportOptions& options,
+                             const std::optional<Preset>& preset) {
   const AlgorithmRow* algorithm = nullptr;
   if (!options.algorithm.empty()) algorithm = algorithm_or_float(options.algorithm, "--algo");
   std::vector<CompiledRule> exclusions = compile_exclusions(options);
   std::vector<CompiledRule> rules = compile_rules(options);
-  LayerSelection selection;
-  selection.layers = candidates(source);
   for (SelectedLayer& layer : selection.layers) {
     const Decision* named =
         first_match(rules, layer.name, first_match(exclusions, layer.name, nullptr));
@@ -144,7 +150,6 @@ LayerSelection select_layers(const WeightStore& source, const ExportOptions& opt
     layer.algorithm = decision.algorithm;
     layer.reason = decision.reason;
   }
-  selection.attentions = select_attentions(source, options, preset);
   for (SelectedAttention& attention : selection.attentions) {
     const Decision* excluded = first_match(exclusions, attention.name, nullptr);
     if (excluded == nullptr) continue;

@@ -38,5 +38,8 @@ struct LayerSelection {
 
 LayerSelection select_layers(const WeightStore& source, const ExportOptions& options,
                              const std::optional<Preset>& preset);
+// The same for the layers of a model in memory: `selection` has their name, n, k and has_bias.
+LayerSelection select_layers(LayerSelection selection, const ExportOptions& options,
+                             const std::optional<Preset>& preset);
 
 }  // namespace mezzotint
