@@ -1,11 +1,54 @@
 """Low-bit inference for diffusion transformers.
 
-    import mezzotint
-    linear = mezzotint.load_linear("flux-w8a8", "transformer_blocks.0.attn.to_q")
+    from mezzotint import quantize
+    model = quantize(model, "quant_model_description_w8a8_dynamic.json")   # any nn.Module
+
+    linear = mezzotint.load_linear("flux-w8a8", "transformer_blocks.0.attn.to_q")   # numpy only
     y = linear.run(x)          # x: [..., in_features] float32, float16 or bfloat16
 """
 
+import importlib
+
 from mezzotint._core import Context, Error, __version__
 from mezzotint.linear import PackedLinear, load_linear
+from mezzotint.report import LayerReport, Report
+from mezzotint.timestep import TimestepManager, TimestepPolicyConfig
 
-__all__ = ["Context", "Error", "PackedLinear", "__version__", "load_linear"]
+# What needs torch, which is imported with it.
+_WITH_TORCH = {
+    "FP8Attention": "mezzotint.attention",
+    "QuantLinear": "mezzotint.modules",
+    "install_as": "mezzotint._alias",
+    "quantize": "mezzotint.quantization",
+    "quantize_model": "mezzotint.quantization",
+}
+
+__all__ = [
+    "Context",
+    "Error",
+    "FP8Attention",
+    "LayerReport",
+    "PackedLinear",
+    "QuantLinear",
+    "Report",
+    "TimestepManager",
+    "TimestepPolicyConfig",
+    "__version__",
+    "install_as",
+    "load_linear",
+    "quantize",
+    "quantize_model",
+]
+
+
+def __getattr__(name: str):
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module 'mezzotint' has no attribute {name!r}")
+    try:
+        value = getattr(importlib.import_module(_WITH_TORCH[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(f"mezzotint.{name} needs torch >= 2.4: pip install torch") from error
+    globals()[name] = value
+    return value

@@ -14,7 +14,7 @@ _DTYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint16))  # l
 
 
 @functools.cache
-def _default_context() -> _core.Context:
+def default_context() -> _core.Context:
     return _core.Context()
 
 
@@ -106,7 +106,7 @@ class PackedLinear:
             raise ValueError(f"x: expected [..., {self.in_features}], got a scalar")
         rows = _as_rows(x)
         y = np.empty((rows.shape[0], self.out_features), x.dtype)
-        self._linear.run(rows, y, context or _default_context())
+        self._linear.run(rows, y, context or default_context())
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def kernel(self, m: int) -> str:

@@ -1,4 +1,4 @@
-// mezzotint._core: one Linear on buffers that Python owns. Thin: no numerics here.
+// mezzotint._core. Here: one Linear on buffers that Python owns. Thin: no numerics.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "bindings.h"
 #include "layer.h"
 #include "mezzotint/context.h"
 #include "mezzotint/error.h"
@@ -157,6 +158,11 @@ NB_MODULE(_core, module) {
       .def_prop_ro("weight_offset", &floats_of<&LinearState::weight_offset>)
       .def_prop_ro("bias", &floats_of<&LinearState::bias>)
       .def_prop_ro("mul_scale", &floats_of<&LinearState::mul_scale>);
+
+  bind_module_layers(module);
+  bind_weights(module);
+  bind_attention(module);
+  bind_fp8_blocks(module);
 }
 
 }  // namespace mezzotint

@@ -1,0 +1,13 @@
+// The parts of the module mezzotint._core, one function each.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace mezzotint {
+
+void bind_module_layers(nanobind::module_& module);  // layers of nn.Modules, quantize()
+void bind_weights(nanobind::module_& module);        // tensors of a quantized folder
+void bind_attention(nanobind::module_& module);      // FP8 attention
+void bind_fp8_blocks(nanobind::module_& module);     // codes of attention inputs
+
+}  // namespace mezzotint
