@@ -12,9 +12,9 @@ PACKAGE = Path(mezzotint.__file__).parent
 
 def test_it_is_typed():
     assert (PACKAGE / "py.typed").exists()
-    stub = (PACKAGE / "_core.pyi").read_text()
+    interface = (PACKAGE / "_core.pyi").read_text()
     for name in ("class Layer", "class BoundLinear", "class Error", "def load_model"):
-        assert name in stub
+        assert name in interface
 
 
 def test_the_command_line_tool_is_inside():

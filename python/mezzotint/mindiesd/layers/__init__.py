@@ -1,0 +1,1 @@
+"""Of upstream's layers only quant.block_quant is here."""
