@@ -63,6 +63,11 @@ constexpr const char* declines_panel_bf16(const LinearQuery& query) noexcept {
   return declines_panel_bf16_groups(query.weight);
 }
 
+constexpr const char* declines_panel_bf16_stream(const LinearQuery& query) noexcept {
+  const char* reason = declines_panel_stream(query);
+  return reason != nullptr ? reason : declines_panel_bf16(query);
+}
+
 #define MZ_PANEL_ROWS(isa)                                  \
   namespace isa {                                           \
   void int8_panels_linear(const LinearTile& tile) noexcept; \
@@ -82,7 +87,9 @@ MZ_PANEL_ROWS(avx512)
 namespace avx512_bf16 {
 void int8_panels_linear(const LinearTile& tile) noexcept;
 void e4m3_panels_linear(const LinearTile& tile) noexcept;
+void e4m3_panels_stream(const LinearTile& tile) noexcept;
 void int4_words_linear(const LinearTile& tile) noexcept;
+void int4_words_stream(const LinearTile& tile) noexcept;
 void bf16_panels_linear(const LinearTile& tile) noexcept;
 }  // namespace avx512_bf16
 

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/parallel_for.h"
+#include "kernels/float_ops.h"
 #include "kernels/linear_driver.h"
 #include "kernels/registry.h"
 #include "numerics/float_type.h"
@@ -101,7 +102,7 @@ const LinearInput::Made& LinearInput::made(const InputForm& wanted, Isa isa) {
                                        .extra = workspace.take(x_.rows * bytes.extra)});
   switch (wanted.kind) {
     case ActivationForm::kFloat:
-      smooth(made);
+      smooth(made, isa);
       break;
     case ActivationForm::kInt8Rows:
       quantize(made, isa);
@@ -157,15 +158,15 @@ void LinearInput::quantize_mx(Made& made, Isa isa) const {
 }
 
 // x widened to f32, times mul_scale in f32.
-void LinearInput::smooth(Made& made) const {
-  float* values = made.values.as<float>();
+void LinearInput::smooth(Made& made, Isa isa) const {
+  auto* values = made.values.as<float>();
   const FloatType type = float_type_of(x_.dtype);
+  const FloatOps& ops = float_ops(isa);
   parallel_for(ctx_, x_.rows, kSmoothGrain, [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) {
-      for (int64_t k = 0; k < x_.cols; ++k) {
-        values[m * x_.cols + k] = load_float(x_.data, type, m * x_.row_stride + k) *
-                                  made.form.mul_scale[static_cast<size_t>(k)];
-      }
+      float* row = values + m * x_.cols;
+      ops.widen(offset_floats(x_.data, type, m * x_.row_stride), type, row, x_.cols);
+      ops.scale_bias(row, made.form.mul_scale.data(), nullptr, row, FloatType::kF32, x_.cols);
     }
   });
 }

@@ -50,7 +50,7 @@ class LinearInput {
   const Made& made(const InputForm& wanted, Isa isa);
   void quantize(Made& made, Isa isa) const;
   void quantize_mx(Made& made, Isa isa) const;
-  void smooth(Made& made) const;
+  void smooth(Made& made, Isa isa) const;
 
   ConstMatrix x_;
   const ExecContext& ctx_;

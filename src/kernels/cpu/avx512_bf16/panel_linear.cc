@@ -142,3 +142,5 @@ void bf16_panels_linear(const LinearTile& tile) noexcept {
 }
 
 }  // namespace mezzotint::avx512_bf16
+
+#include "kernels/cpu/avx512_bf16/panel_stream.inl"

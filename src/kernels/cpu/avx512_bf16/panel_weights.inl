@@ -20,7 +20,7 @@ constexpr int kWords = 32;  // bf16 of a register: a column each, or a k each
   _mm_prefetch(static_cast<const char*>(codes) + panel_bytes, _MM_HINT_T1);
 }
 
-inline void store_words(uint16_t* p, __m512i words) { _mm512_store_si512(p, words); }
+inline void store_words(uint16_t* p, __m512i words) { _mm512_storeu_si512(p, words); }
 
 // One row of bf16 x; zeros behind its end.
 struct Bf16X {
@@ -138,17 +138,26 @@ struct BlockPowers {
           _mm512_cmpeq_epi16_mask(power, _mm512_set1_epi16(kE8M0NaN - kE8M0Bias)), large == 0};
 }
 
-// 32 codes as bf16 times their powers. What leaves the range of normal bf16 becomes zero or
-// infinity.
-[[gnu::always_inline]] inline __m512i e4m3_words(__m256i codes, const BlockPowers& powers) {
-  const __m512i code = _mm512_cvtepi8_epi16(codes);  // the sign in bit 15
-  const uint16_t* table = kE4M3Words.word;           // a permutation reads the low six bits
+// The magnitudes of 32 codes, each extended with its sign to 16 bits.
+[[gnu::always_inline]] inline __m512i e4m3_magnitudes(__m512i code) {
+  const uint16_t* table = kE4M3Words.word;  // a permutation reads the low six bits
   const __m512i low =
       _mm512_permutex2var_epi16(_mm512_load_si512(table), code, _mm512_load_si512(table + kWords));
   const __m512i high = _mm512_permutex2var_epi16(_mm512_load_si512(table + 2 * kWords), code,
                                                  _mm512_load_si512(table + 3 * kWords));
   const __mmask32 is_high = _mm512_test_epi16_mask(code, _mm512_set1_epi16(0x40));
-  const __m512i value = _mm512_mask_mov_epi16(low, is_high, high);
+  return _mm512_mask_mov_epi16(low, is_high, high);
+}
+
+[[gnu::always_inline]] inline __m512i with_sign(__m512i magnitude, __m512i code) {
+  return _mm512_or_si512(magnitude, _mm512_and_si512(code, _mm512_set1_epi16(INT16_MIN)));
+}
+
+// 32 codes as bf16 times their powers. What leaves the range of normal bf16 becomes zero or
+// infinity.
+[[gnu::always_inline]] inline __m512i e4m3_words(__m256i codes, const BlockPowers& powers) {
+  const __m512i code = _mm512_cvtepi8_epi16(codes);  // the sign in bit 15
+  const __m512i value = e4m3_magnitudes(code);
   const __mmask32 is_number = _mm512_cmpgt_epi16_mask(value, _mm512_setzero_si512());
   __m512i scaled = _mm512_mask_adds_epi16(value, is_number, value, powers.step);
   if (!powers.are_small) {
@@ -157,7 +166,26 @@ struct BlockPowers {
     scaled = _mm512_mask_mov_epi16(scaled, powers.is_nan,
                                    _mm512_set1_epi16(static_cast<int16_t>(kBf16NaN)));
   }
-  return _mm512_or_si512(scaled, _mm512_and_si512(code, _mm512_set1_epi16(INT16_MIN)));
+  return with_sign(scaled, code);
+}
+
+// Word i of a k and word i of the next one beside each other: columns 0..15 and 16..31.
+[[gnu::always_inline]] inline void interleave(__m512i first, __m512i second, __m512i& lower,
+                                              __m512i& upper) {
+  const __m512i place = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40,
+                                         8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i half = _mm512_set1_epi16(kWords / 2);
+  lower = _mm512_permutex2var_epi16(first, place, second);
+  upper = _mm512_permutex2var_epi16(first, _mm512_add_epi16(place, half), second);
+}
+
+// The scales of one block of 32 k; 0 behind the last column.
+inline void load_block_bytes(const LinearTile& tile, int64_t n, int64_t block,
+                             uint8_t (&bytes)[kPanelColumns]) {
+  const int64_t blocks = mx_blocks(tile.k);
+  for (int64_t c = 0; c < kPanelColumns; ++c) {
+    bytes[c] = n + c < tile.n ? tile.w_block_scale[(n + c) * blocks + block] : 0;
+  }
 }
 
 struct E4M3Weights {
@@ -178,13 +206,9 @@ struct E4M3Weights {
   static const uint16_t* expand(const LinearTile& tile, int64_t n, int64_t k, int64_t depth,
                                 uint16_t* out) {
     const auto* codes = reinterpret_cast<const uint8_t*>(tile.w) + byte_panel_offset(n, k, tile.k);
-    const int64_t blocks = mx_blocks(tile.k);
-    const int64_t columns = tile.n - n < kPanelColumns ? tile.n - n : kPanelColumns;
     for (int64_t i = 0; i < panel_k(depth); i += kMxBlock) {
       alignas(32) uint8_t bytes[kPanelColumns];
-      for (int64_t c = 0; c < kPanelColumns; ++c) {
-        bytes[c] = c < columns ? tile.w_block_scale[(n + c) * blocks + (k + i) / kMxBlock] : 0;
-      }
+      load_block_bytes(tile, n, (k + i) / kMxBlock, bytes);
       const int64_t end = panel_k(depth) - i < kMxBlock ? panel_k(depth) - i : kMxBlock;
       expand_block(codes, panel_k(tile.k) * kPanelColumns, end,
                    block_powers(_mm256_load_si256(reinterpret_cast<__m256i*>(bytes))), out);
@@ -197,18 +221,15 @@ struct E4M3Weights {
  private:
   static void expand_block(const uint8_t* codes, int64_t panel_bytes, int64_t depth,
                            const BlockPowers& powers, uint16_t* out) {
-    // Word i of a k and word i of the next one beside each other.
-    const __m512i lower =
-        _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
-                         37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i upper = _mm512_add_epi16(lower, _mm512_set1_epi16(16));
     for (int64_t i = 0; i < depth; i += 2) {
       prefetch_next(codes + i * kPanelColumns, panel_bytes);
       const auto* pair = reinterpret_cast<const __m256i*>(codes + i * kPanelColumns);
       const __m512i first = e4m3_words(_mm256_loadu_si256(pair), powers);
       const __m512i second = e4m3_words(_mm256_loadu_si256(pair + 1), powers);
-      store_words(out + i * kPanelColumns, _mm512_permutex2var_epi16(first, lower, second));
-      store_words(out + (i + 1) * kPanelColumns, _mm512_permutex2var_epi16(first, upper, second));
+      __m512i lower, upper;
+      interleave(first, second, lower, upper);
+      store_words(out + i * kPanelColumns, lower);
+      store_words(out + (i + 1) * kPanelColumns, upper);
     }
   }
 };
