@@ -94,6 +94,35 @@ TEST(Conformance, Case30_UpstreamRefusesTheStepBehindTheLastToo) {
             ErrorCode::kUsage);
 }
 
+// metadata.mezzotint.timestep_policy, where an exporter keeps the split it calibrated.
+TEST(Conformance, Case30_TheDescriptorsPolicyHoldsUnlessAnotherIsGiven) {
+  const LayerTensors tensors = timestep_layer();
+  const Tensor dynamic = quantized_outputs("W8A8_DYNAMIC", dynamic_layer_of(tensors), {}, -1);
+  const Tensor row = quantized_outputs("W8A8", static_layer_of(tensors, 2), {}, -1);
+  TestFolder folder;
+  const std::filesystem::path file = write_layer(folder, "W8A8_TIMESTEP", tensors);
+  const auto store = [&](const char* policy) {
+    Descriptor descriptor = read_descriptor(file);
+    descriptor.facts[facts::kTimestepPolicy] = policy;
+    write_descriptor(file, descriptor);
+  };
+  const auto at = [&](int step, const QuantizeOptions& options) {
+    OneLinear model(kN, kK, true);
+    quantize(model.map, file, options, context());
+    std::mt19937_64 random(30);
+    return outputs(model.linear, normal_tensor(DType::kF32, {3, kK}, random),
+                   context().at_step(step));
+  };
+  store("dynamic 0-1");
+  EXPECT_TRUE(same_bytes(at(1, {}), dynamic));
+  EXPECT_TRUE(same_bytes(at(2, {}), row));
+  EXPECT_TRUE(same_bytes(at(2, {.timestep_policy = TimestepPolicy()}), dynamic));
+  store("sometimes");
+  const Error error = error_of([&] { at(2, {}); });
+  EXPECT_EQ(error.code(), ErrorCode::kInput);
+  EXPECT_EQ(error.details().file, file.string());
+}
+
 TEST(Conformance, Case31_ALaterCallWins) {
   TimestepPolicy policy;
   policy.set(0, 2, StepMode::kStatic);
