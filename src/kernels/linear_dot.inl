@@ -91,6 +91,9 @@ void dot_rows(Tag tag, const LinearTile& tile, int64_t w_bytes) {
         float y = sums[r][c];
         if (tile.w_scale != nullptr) y = y * tile.w_scale[n + c];
         if (tile.bias != nullptr) y = y + tile.bias[n + c];
+        if (tile.addend != nullptr) {
+          y = y + tile.addend[(tile.m_begin + r) * tile.addend_stride + n + c];
+        }
         store_float(y, tile.y, tile.y_type, (tile.m_begin + r) * tile.y_stride + n + c);
       }
     }

@@ -23,6 +23,7 @@ int64_t tiles_of(int64_t size, int64_t tile) { return (size + tile - 1) / tile; 
 void run_linear(const LinearKernel& kernel, const LinearTile& call, const ExecContext& ctx) {
   if (call.m == 0 || call.n == 0) return;
   MZ_CHECK(call.k > 0);
+  MZ_CHECK(call.addend == nullptr || kernel.activation == ActivationForm::kFloat);
   const int64_t m_tiles = tiles_of(call.m, kernel.m_tile);
   const int64_t n_tiles = tiles_of(call.n, kernel.n_tile);
   const int64_t scratch_bytes = kernel.scratch_bytes == nullptr ? 0 : kernel.scratch_bytes(call.k);

@@ -58,6 +58,7 @@ struct Problem {
   std::vector<float> w_dual_scale;
   std::vector<int32_t> acc_bias;
   std::vector<float> bias;
+  std::vector<float> addend;    // rows of n
   std::vector<float> w_floats;  // as the layout holds them
   int64_t x_stride = 0;
 };
@@ -232,6 +233,9 @@ Problem make_problem(const LinearKernel& row, Size size, FloatType type, Element
   make_activations(p, row.activation, 11);
   make_weights(p, row.layout, 22);
   if (has_bias) p.bias = floats(size.n, 33);
+  if (row.activation == ActivationForm::kFloat && size.k % 2 == 1) {
+    p.addend = floats(size.m * size.n, 44);
+  }
   if (is_exact(row, p) && size.n % 2 == 1) {
     for (int64_t n = 0; n < size.n; ++n) {
       p.acc_bias.push_back(static_cast<int32_t>(n * 37 - 1000));
@@ -275,6 +279,8 @@ Output run(const LinearKernel& row, const Problem& p, FloatType y_type, int thre
                         .w_dual_scale = pointer(p.w_dual_scale),
                         .acc_bias = pointer(p.acc_bias),
                         .bias = pointer(p.bias),
+                        .addend = pointer(p.addend),
+                        .addend_stride = p.size.n,
                         .m = p.size.m,
                         .n = p.size.n,
                         .k = p.size.k,
@@ -335,7 +341,8 @@ double absolute_sum(const Problem& p, int64_t m, int64_t n) {
 double bound(const LinearKernel& row, const Problem& p, int64_t m, int64_t n, double reference,
              FloatType y_type) {
   const double eps = std::ldexp(1.0, -24);
-  const double bias = p.bias.empty() ? 0 : std::fabs(p.bias[static_cast<size_t>(n)]);
+  double bias = p.bias.empty() ? 0 : std::fabs(p.bias[static_cast<size_t>(n)]);
+  if (!p.addend.empty()) bias += std::fabs(p.addend[static_cast<size_t>(m * p.size.n + n)]);
   const auto k = static_cast<double>(p.size.k);
   const double factors = 1 + amax_of_row(p, m) + amax_of_weights(p, n);
   const double sum = (k + 6) * eps * (absolute_sum(p, m, n) + bias) +

@@ -118,7 +118,9 @@ struct LinearTile {
   const float* w_dual_scale = nullptr;
   const int32_t* acc_bias = nullptr;  // [n] added to the integer sum of codes times codes, or null
   const float* bias = nullptr;        // [n] or null
-  int64_t m = 0, n = 0, k = 0;        // of the whole call
+  const float* addend = nullptr;      // [m,n] added to y before it is rounded, or null: kFloat rows
+  int64_t addend_stride = 0;
+  int64_t m = 0, n = 0, k = 0;  // of the whole call
 
   void* y = nullptr;  // [m,n]; y_type differs from x_type when x was smoothed into f32
   FloatType y_type = FloatType::kF32;

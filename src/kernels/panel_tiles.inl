@@ -48,8 +48,8 @@ void column_values(const Number* base, int64_t stride, int64_t i, int64_t column
   }
 }
 
-// y = sums * w_scale + bias for one panel of the tile. The scale is null unless there is one per
-// output, exact behind the sum.
+// y = sums * w_scale + bias + addend for one panel of the tile. The scale is null unless there is
+// one per output, exact behind the sum.
 inline void write_panel(const LinearTile& tile, const float* w_scale, int64_t n,
                         const float* sums) {
   const int64_t columns = tile.n_end - n < kPanelColumns ? tile.n_end - n : kPanelColumns;
@@ -62,7 +62,11 @@ inline void write_panel(const LinearTile& tile, const float* w_scale, int64_t n,
             tile.bias == nullptr ? splat(0.0f) : load_lanes(part, tile.bias + n + c, 0.0f);
         for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
           const Vec sum = load(sums + (m - tile.m_begin) * kPanelColumns + c);
-          store_as(type, part, tile.y, m * tile.y_stride + n + c, sum * scale + bias);
+          Vec y = sum * scale + bias;
+          if (tile.addend != nullptr) {
+            y = y + load_lanes(part, tile.addend + m * tile.addend_stride + n + c, 0.0f);
+          }
+          store_as(type, part, tile.y, m * tile.y_stride + n + c, y);
         }
       };
       if (columns - c >= kLanes) {

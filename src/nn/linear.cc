@@ -151,9 +151,10 @@ void fill_weight(const LinearState& state, int64_t static_row, LinearTile& tile)
   }
 }
 
-// y may be of another float type than x.
+// y may be of another float type than x. `addend`, f32 like y or empty, is added before y is
+// rounded.
 void run_state(const LinearState& state, const InputForm& form, int64_t static_row,
-               LinearInput& input, const Matrix& y, const ExecContext& ctx) {
+               LinearInput& input, const Matrix& addend, const Matrix& y, const ExecContext& ctx) {
   LinearTile tile = {};
   input.fill(form, state.isa, tile);
   fill_weight(state, static_row, tile);
@@ -163,20 +164,22 @@ void run_state(const LinearState& state, const InputForm& form, int64_t static_r
   tile.y = y.data;
   tile.y_type = float_type_of(y.dtype);
   tile.y_stride = y.row_stride;
+  tile.addend = static_cast<const float*>(addend.data);
+  tile.addend_stride = addend.row_stride;
   run_linear(kernel_of(state, y.rows, tile.x_type), tile, ctx);
 }
 
 void run_main(const LinearState& state, LinearInput& input, const Matrix& y,
               const ExecContext& ctx) {
   const int64_t row = static_row(state, ctx.step());
-  run_state(state, input_form(state, row), row, input, y, ctx);
+  run_state(state, input_form(state, row), row, input, {}, y, ctx);
 }
 
-// A float linear without bias, smoothed like the layer it belongs to.
+// A float linear without bias, smoothed like the layer it belongs to: y = x w^T + addend.
 void run_factor(const LinearState& factor, LinearInput& input, std::span<const float> mul_scale,
-                const Matrix& y, const ExecContext& ctx) {
+                const Matrix& addend, const Matrix& y, const ExecContext& ctx) {
   const InputForm form = {.kind = ActivationForm::kFloat, .mul_scale = mul_scale};
-  run_state(factor, form, -1, input, y, ctx);
+  run_state(factor, form, -1, input, addend, y, ctx);
 }
 
 std::span<const float> branch_mul_scale(const LinearState& state) {
@@ -184,54 +187,41 @@ std::span<const float> branch_mul_scale(const LinearState& state) {
   return floats_of(state.mul_scale);
 }
 
-// Rows of y that the low-rank branch makes at a time: its f32 copies of y stay small.
-constexpr int64_t kLowRankRows = 1024;
+// Rows of y that a low-rank layer makes at a time: its f32 copy of y, at most 8 MB, stays in a
+// third-level cache until the branch is added. Whole tiles of the rows of kernels.inc.
+int64_t low_rank_rows(int64_t m, int64_t n) {
+  constexpr int64_t kTile = 240;  // 2 x 120; a tile of 224 and a rest
+  constexpr int64_t kFloats = int64_t{2} << 20;
+  return std::min(m, std::max<int64_t>(1, kFloats / (n * kTile)) * kTile);
+}
 
 Matrix f32_matrix(const Scratch& memory, int64_t rows, int64_t cols) {
   return {memory.as<float>(), DType::kF32, rows, cols, cols};
 }
 
-// y = main + branch in f32, rounded once.
-void add_rounded(const Matrix& main, const Matrix& branch, const Matrix& y, Isa isa,
-                 const ExecContext& ctx) {
-  constexpr int64_t kGrain = 16;
-  const FloatOps& ops = float_ops(isa);
-  const FloatType type = float_type_of(y.dtype);
-  parallel_for(ctx, y.rows, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t m = begin; m < end; ++m) {
-      float* sum = static_cast<float*>(main.data) + m * main.row_stride;
-      const float* add = static_cast<const float*>(branch.data) + m * branch.row_stride;
-      for (int64_t n = 0; n < y.cols; ++n) sum[n] += add[n];
-      ops.narrow(sum, offset_floats(y.data, type, m * y.row_stride), type, y.cols);
-    }
-  });
-}
-
-// y = x' w^T + (x' down^T) up^T + bias, by blocks of rows; the branch may read x instead of x'.
+// y = x' w^T + (x' down^T) up^T + bias, by blocks of rows; the branch may read x instead of x'. The
+// last factor adds the main part, so that y is rounded once.
 void run_with_low_rank(const LinearState& state, const ConstMatrix& x, const Matrix& y,
                        const ExecContext& ctx) {
-  const int64_t block = std::min(x.rows, kLowRankRows);
+  const int64_t block = low_rank_rows(x.rows, state.plan.n);
   constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
   const Scratch main_memory = ctx.workspace().take(block * state.plan.n * kFloatBytes);
-  const Scratch branch_memory = ctx.workspace().take(block * state.plan.n * kFloatBytes);
   const Scratch inner_memory = ctx.workspace().take(block * state.plan.rank * kFloatBytes);
   for (int64_t first = 0; first < x.rows; first += block) {
     const int64_t rows = std::min(block, x.rows - first);
     const Matrix main = f32_matrix(main_memory, rows, state.plan.n);
-    const Matrix branch = f32_matrix(branch_memory, rows, state.plan.n);
     const Matrix inner = f32_matrix(inner_memory, rows, state.plan.rank);
     ConstMatrix part = x;
     part.rows = rows;
     part.data = offset_floats(x.data, float_type_of(x.dtype), first * x.row_stride);
     LinearInput input(part, ctx);
     run_main(state, input, main, ctx);
-    run_factor(*state.low_rank_down, input, branch_mul_scale(state), inner, ctx);
+    run_factor(*state.low_rank_down, input, branch_mul_scale(state), {}, inner, ctx);
     LinearInput inner_input(inner, ctx);
-    run_factor(*state.low_rank_up, inner_input, {}, branch, ctx);
     Matrix out = y;
     out.rows = rows;
     out.data = offset_floats(y.data, float_type_of(y.dtype), first * y.row_stride);
-    add_rounded(main, branch, out, state.isa, ctx);
+    run_factor(*state.low_rank_up, inner_input, {}, main, out, ctx);
   }
 }
 

@@ -111,6 +111,22 @@ void multiply(const LinearTile& tile, Panel x, Panel w, int64_t depth, float bet
               static_cast<int>(y_stride));
 }
 
+// y = sums * w_scale + bias + addend for row m of the tile.
+void finish_row(const LinearTile& tile, const FloatOps& ops, int64_t m, const float* w_scale,
+                float* sums) {
+  const float* bias = tile.bias == nullptr ? nullptr : tile.bias + tile.n_begin;
+  const int64_t columns = tile.n_end - tile.n_begin;
+  void* y = offset_floats(tile.y, tile.y_type, m * tile.y_stride + tile.n_begin);
+  if (tile.addend == nullptr) {
+    ops.scale_bias(sums, w_scale, bias, y, tile.y_type, columns);
+    return;
+  }
+  ops.scale_bias(sums, w_scale, bias, sums, FloatType::kF32, columns);
+  const float* addend = tile.addend + m * tile.addend_stride + tile.n_begin;
+  for (int64_t n = 0; n < columns; ++n) sums[n] += addend[n];
+  if (y != sums) ops.narrow(sums, y, tile.y_type, columns);
+}
+
 void run_tile(const LinearTile& tile, const FloatOps& ops) {
   const TileScratch scratch = split_scratch(tile);
   const bool y_in_place = tile.y_type == FloatType::kF32;
@@ -126,13 +142,14 @@ void run_tile(const LinearTile& tile, const FloatOps& ops) {
              depth, k == 0 ? 0.0f : 1.0f, y, y_stride);
   }
   const float* w_scale = is_plain_channel(tile) ? tile.w_scale + tile.n_begin : nullptr;
-  if (y_in_place && w_scale == nullptr && tile.bias == nullptr && tile.x_scale == nullptr) return;
+  if (y_in_place && w_scale == nullptr && tile.bias == nullptr && tile.x_scale == nullptr &&
+      tile.addend == nullptr) {
+    return;
+  }
   for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
     float* row = y + (m - tile.m_begin) * y_stride;
     if (tile.x_scale != nullptr) ops.multiply(tile.x_scale[m], row, tile.n_end - tile.n_begin);
-    ops.scale_bias(row, w_scale, tile.bias == nullptr ? nullptr : tile.bias + tile.n_begin,
-                   offset_floats(tile.y, tile.y_type, m * tile.y_stride + tile.n_begin),
-                   tile.y_type, tile.n_end - tile.n_begin);
+    finish_row(tile, ops, m, w_scale, row);
   }
 }
 

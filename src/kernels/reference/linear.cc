@@ -39,12 +39,14 @@ float channel_scale(const LinearTile& tile, int64_t n) {
                                   : upstream_deq_scale(tile.w_scale[n], tile.y_type);
 }
 
-// y[m,n] = value(m, n) over the tile.
+// y[m,n] = value(m, n) + addend[m,n] over the tile.
 template <typename Value>
 void for_each_output(const LinearTile& tile, const Value& value) {
   for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
     for (int64_t n = tile.n_begin; n < tile.n_end; ++n) {
-      store_float(value(m, n), tile.y, tile.y_type, m * tile.y_stride + n);
+      float y = value(m, n);
+      if (tile.addend != nullptr) y += tile.addend[m * tile.addend_stride + n];
+      store_float(y, tile.y, tile.y_type, m * tile.y_stride + n);
     }
   }
 }
