@@ -86,7 +86,7 @@ class ShapeCases {
                                  .group_size = path.group_size,
                                  .float_dtype = path.io};
       const Linear linear = random_linear(what, static_cast<Isa>(isa));
-      const std::string_view kernel = linear.kernel(shape_.m);
+      const std::string_view kernel = linear.kernel(shape_.m, path.io);
       if (std::ranges::count(seen, kernel) == 0) add_cases(path, linear, static_cast<Isa>(isa));
       seen.push_back(kernel);
       if (options_.rows == Rows::kBest) return;
@@ -101,7 +101,7 @@ class ShapeCases {
     for (const auto& ctx : contexts_) {
       Case whole = {.set = shape_.name,
                     .path = std::string(path.name),
-                    .kernel = std::string(linear.kernel(shape_.m)),
+                    .kernel = std::string(linear.kernel(shape_.m, path.io)),
                     .m = shape_.m,
                     .n = shape_.n,
                     .k = shape_.k,
