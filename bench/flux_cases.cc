@@ -1,6 +1,5 @@
 #include "bench/flux_cases.h"
 
-#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -13,6 +12,7 @@
 #include "nn/attention_state.h"
 #include "nn/linear_state.h"
 #include "nn/random_linear.h"
+#include "solve/hadamard.h"
 
 namespace mezzotint::bench {
 namespace {
@@ -58,9 +58,7 @@ void fill_linears(FluxTransformer& model, const std::string& block_algorithm, DT
 void set_fp8_attention(FluxTransformer& model) {
   for (Attention* attention : model.modules().attentions) {
     const int64_t dim = attention->shape().head_dim;
-    const Tensor rotation = random_tensor(DType::kF32, {dim, dim});
-    auto* values = rotation.mutable_data<float>();
-    for (int64_t i = 0; i < rotation.size(); ++i) values[i] /= std::sqrt(static_cast<float>(dim));
+    const Tensor rotation = make_rotation(dim, kRotationSeed);
     attention->set_state(make_fp8_attention_state(rotation, rotation, 1.0f, active_isa()));
   }
 }
@@ -69,6 +67,7 @@ struct Problem {
   std::unique_ptr<FluxTransformer> model;
   Tensor latents, text, pooled;
   FluxRope rope;
+  DType activations;
 
   void run(const ExecContext& ctx) const {
     constexpr float kTimestep[] = {0.5f}, kGuidance[] = {3.5f};
@@ -76,7 +75,8 @@ struct Problem {
                              .text = text,
                              .pooled = pooled,
                              .timestep = kTimestep,
-                             .guidance = kGuidance};
+                             .guidance = kGuidance,
+                             .activations = activations};
     const Tensor velocity = model->forward(input, rope, ctx);
   }
 };
@@ -92,7 +92,8 @@ std::shared_ptr<Problem> make_problem(const Path& path) {
               .latents = random_tensor(DType::kF32, {1, kRows * kCols, config.in_channels}),
               .text = random_tensor(DType::kF32, {1, kText, config.joint_attention_dim}),
               .pooled = random_tensor(DType::kF32, {1, config.pooled_projection_dim}),
-              .rope = rope});
+              .rope = rope,
+              .activations = path.io});
 }
 
 // Products and sums of the linears of the blocks and of their attentions.

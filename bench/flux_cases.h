@@ -9,8 +9,8 @@
 namespace mezzotint::bench {
 
 // 1024 image tokens (512 x 512 pixels) and 512 of text, random weights, the true widths. Paths
-// flux_f32, flux_bf16 (weights; activations stay f32 between the layers) and flux_w8a8_fp8:
-// W8A8_DYNAMIC in the linears of the blocks, FP8 attention.
+// flux_f32, flux_bf16 and flux_w8a8_fp8: W8A8_DYNAMIC in the linears of the
+// blocks, FP8 attention, bf16 activations.
 std::vector<Case> flux_cases(const CaseOptions& options);
 
 }  // namespace mezzotint::bench

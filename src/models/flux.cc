@@ -17,12 +17,17 @@ namespace {
 
 constexpr float kTimeScale = 1000.0f;
 
-// Floats of one forward pass, taken from the workspace at once.
+// Memory of one forward pass, taken from the workspace at once.
 struct ActivationSizes {
   int64_t rows, batch, width;
   int64_t wide;  // columns of the widest buffer: 5 width, or the output
+  DType dtype;
 
-  int64_t total() const { return rows * (5 * width + wide) + 13 * batch * width; }
+  int64_t floats() const { return rows * width + 13 * batch * width; }
+  int64_t bytes() const {
+    return floats() * static_cast<int64_t>(sizeof(float)) +
+           rows * (4 * width + wide) * dtype_size(dtype);
+  }
 };
 
 FluxActivations carve(float* memory, const ActivationSizes& sizes) {
@@ -31,14 +36,19 @@ FluxActivations carve(float* memory, const ActivationSizes& sizes) {
   FluxActivations a;
   a.batch = sizes.batch;
   a.width = sizes.width;
+  a.dtype = sizes.dtype;
   a.hidden = take(plane);
-  a.normed = take(plane);
-  a.q = take(plane);
-  a.k = take(plane);
-  a.v = take(plane);
-  a.wide = take(sizes.rows * sizes.wide);
   a.silu_temb = take(sizes.batch * sizes.width);
   a.modulation = take(12 * sizes.batch * sizes.width);
+  auto* rest = reinterpret_cast<std::byte*>(memory);
+  const auto take_plane = [&](int64_t count) {
+    return std::exchange(rest, rest + count * dtype_size(sizes.dtype));
+  };
+  a.normed = take_plane(plane);
+  a.q = take_plane(plane);
+  a.k = take_plane(plane);
+  a.v = take_plane(plane);
+  a.wide = take_plane(sizes.rows * sizes.wide);
   return a;
 }
 
@@ -120,6 +130,10 @@ void FluxTransformer::check(const FluxInput& input, const FluxRope& rope) const 
   check_shape("pooled", input.pooled, {batch, config.pooled_projection_dim});
   check_shape("position tables", rope.cos,
               {rope.text_tokens + rope.image_tokens, config.attention_head_dim / 2});
+  if (input.activations != DType::kF32 && input.activations != DType::kBF16) {
+    throw Error(ErrorCode::kUsage, "activations of the Flux transformer",
+                {.expected = "F32 or BF16", .found = std::string(dtype_name(input.activations))});
+  }
   check_count("timestep", input.timestep.size(), batch);
   check_count("guidance", input.guidance.size(), config.guidance_embeds ? batch : 0);
 }
@@ -162,8 +176,9 @@ Tensor FluxTransformer::forward(const FluxInput& input, const FluxRope& rope,
   const ActivationSizes sizes{.rows = batch * (rope.text_tokens + rope.image_tokens),
                               .batch = batch,
                               .width = config.width(),
-                              .wide = std::max(5 * config.width(), channels)};
-  const Scratch scratch = ctx.workspace().take(sizes.total() * static_cast<int64_t>(sizeof(float)));
+                              .wide = std::max(5 * config.width(), channels),
+                              .dtype = input.activations};
+  const Scratch scratch = ctx.workspace().take(sizes.bytes());
   FluxActivations a = carve(scratch.as<float>(), sizes);
   a.text_tokens = rope.text_tokens;
   a.image_tokens = rope.image_tokens;
@@ -182,12 +197,12 @@ Tensor FluxTransformer::forward(const FluxInput& input, const FluxRope& rope,
                {a.modulation, DType::kF32, batch, 2 * a.width, 2 * a.width}, ctx);
   const PerSample scale{a.modulation, batch, 2 * a.width};
   const PerSample shift{a.modulation + a.width, batch, 2 * a.width};
-  modulate_rows({image, rows, a.width, a.width}, scale, shift, {a.normed, rows, a.width, a.width},
-                ctx);
-  proj_out.run({a.normed, DType::kF32, rows, a.width, a.width},
-               {a.wide, DType::kF32, rows, channels, channels}, ctx);
+  const Rows normed = a.part(a.normed, 0, rows);
+  modulate_rows(a.state(a.text_rows(), rows), scale, shift, normed, ctx);
+  const Rows out{a.wide, a.dtype, rows, channels, channels};
+  proj_out.run(normed.const_matrix(), out.matrix(), ctx);
   Tensor velocity = Tensor::allocate(DType::kF32, {batch, rope.image_tokens, channels});
-  from_token_major(a.wide, batch, rope.image_tokens, channels, velocity.mutable_data<float>());
+  from_token_major(out, batch, rope.image_tokens, velocity.mutable_data<float>());
   return velocity;
 }
 

@@ -39,6 +39,9 @@ struct FluxInput {
   std::span<const float> timestep{};  // [batch], 0 ... 1
   std::span<const float> guidance{};  // [batch] when the model has guidance_embeds, else empty
   TimestepDtype timestep_dtype = TimestepDtype::kF32;
+  // What the linears and attentions of the blocks read and write: F32 or BF16. Sums over blocks,
+  // norms and the embeddings are F32 in either.
+  DType activations = DType::kF32;
 };
 
 struct FluxTransformer {

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "models/flux_loader.h"
-#include "models/flux_rows.h"
 
 namespace mezzotint {
 namespace {
@@ -21,8 +20,6 @@ Matrix matrix(float* data, int64_t rows, int64_t cols) {
 ConstMatrix const_matrix(const float* data, int64_t rows, int64_t cols) {
   return {data, DType::kF32, rows, cols, cols};
 }
-
-Rows rows_of(float* data, int64_t rows, int64_t width) { return {data, rows, width, width}; }
 
 // The output of one adaLN linear: `chunks` vectors of [width] per sample.
 struct Modulation {
@@ -42,10 +39,10 @@ Modulation run_modulation(const Linear& linear, const FluxActivations& a, int64_
 }
 
 // The whole joint sequence as attention sees it; rows may be wider than the heads.
-HeadsView heads_view(float* data, const FluxActivations& a, const AttentionShape& shape,
+HeadsView heads_view(void* data, const FluxActivations& a, const AttentionShape& shape,
                      int64_t row_stride) {
   return {.data = data,
-          .dtype = DType::kF32,
+          .dtype = a.dtype,
           .batch = a.batch,
           .seq = a.text_tokens + a.image_tokens,
           .heads = shape.heads,
@@ -56,10 +53,10 @@ HeadsView heads_view(float* data, const FluxActivations& a, const AttentionShape
 }
 
 // Normalizes and rotates rows [first, first + count) of q or k.
-void prepare_heads(float* data, const Tensor& weight, int64_t first, int64_t count,
+void prepare_heads(void* data, const Tensor& weight, int64_t first, int64_t count,
                    const FluxActivations& a, const ExecContext& ctx) {
   const int64_t offset = first / a.batch * a.rope->cos.dim(1);
-  normalize_and_rotate_heads(rows_of(data + first * a.width, count, a.width),
+  normalize_and_rotate_heads(a.part(data, first, count),
                              {.weight = weight.data<float>(),
                               .head_dim = weight.dim(0),
                               .cos = a.rope->cos.data<float>() + offset,
@@ -68,7 +65,7 @@ void prepare_heads(float* data, const Tensor& weight, int64_t first, int64_t cou
                              ctx);
 }
 
-void run_attention(const Attention& attention, const FluxActivations& a, float* out,
+void run_attention(const Attention& attention, const FluxActivations& a, void* out,
                    int64_t out_stride, const ExecContext& ctx) {
   const AttentionShape& shape = attention.shape();
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
@@ -107,13 +104,12 @@ FluxFeedForward::FluxFeedForward(FluxLoader& loader, const std::string& name, in
     : up(loader.linear(name + ".net.0.proj", 4 * width, width)),
       down(loader.linear(name + ".net.2", width, 4 * width)) {}
 
-void FluxFeedForward::forward(const float* x, float* inner, float* y, int64_t rows,
+void FluxFeedForward::forward(const Rows& x, void* inner, const Rows& y,
                               const ExecContext& ctx) const {
-  const int64_t width = up.in_features();
-  const Rows hidden = rows_of(inner, rows, up.out_features());
-  up.run(const_matrix(x, rows, width), hidden.matrix(), ctx);
+  const Rows hidden = {inner, x.dtype, x.rows, up.out_features(), up.out_features()};
+  up.run(x.const_matrix(), hidden.matrix(), ctx);
   gelu_rows(hidden, ctx);
-  down.run(hidden.matrix(), matrix(y, rows, width), ctx);
+  down.run(hidden.const_matrix(), y.matrix(), ctx);
 }
 
 void FluxFeedForward::add_modules(ModuleMap& map) {
@@ -150,10 +146,10 @@ void FluxDoubleBlock::attend(const FluxActivations& a, const ExecContext& ctx) c
   const int64_t text = a.text_rows();
   const int64_t image = a.image_rows();
   const auto run_part = [&](const LinearGroup& group, int64_t first, int64_t count) {
-    const std::array<Matrix, 3> outputs{matrix(a.q + first * a.width, count, a.width),
-                                        matrix(a.k + first * a.width, count, a.width),
-                                        matrix(a.v + first * a.width, count, a.width)};
-    run_group(group, const_matrix(a.normed + first * a.width, count, a.width), outputs, ctx);
+    const std::array<Matrix, 3> outputs{a.part(a.q, first, count).matrix(),
+                                        a.part(a.k, first, count).matrix(),
+                                        a.part(a.v, first, count).matrix()};
+    run_group(group, a.part(a.normed, first, count).const_matrix(), outputs, ctx);
   };
   run_part(text_qkv, 0, text);
   run_part(image_qkv, text, image);
@@ -162,10 +158,8 @@ void FluxDoubleBlock::attend(const FluxActivations& a, const ExecContext& ctx) c
   prepare_heads(a.k, norm_added_k, 0, text, a, ctx);
   prepare_heads(a.k, norm_k, text, image, a, ctx);
   run_attention(attention, a, a.wide, a.width, ctx);
-  const float* image_attended = a.wide + text * a.width;
-  to_add_out.run(const_matrix(a.wide, text, a.width), matrix(a.q, text, a.width), ctx);
-  to_out.run(const_matrix(image_attended, image, a.width),
-             matrix(a.q + text * a.width, image, a.width), ctx);
+  to_add_out.run(a.part(a.wide, 0, text).const_matrix(), a.part(a.q, 0, text).matrix(), ctx);
+  to_out.run(a.part(a.wide, text, image).const_matrix(), a.part(a.q, text, image).matrix(), ctx);
 }
 
 void FluxDoubleBlock::forward(const FluxActivations& a, const ExecContext& ctx) const {
@@ -176,10 +170,8 @@ void FluxDoubleBlock::forward(const FluxActivations& a, const ExecContext& ctx) 
   };
   const auto stream = [&](const Linear& norm, const FluxFeedForward& feed_forward, int64_t first,
                           int64_t count, float* modulation) -> Stream {
-    const int64_t offset = first * a.width;
     return {run_modulation(norm, a, kDoubleChunks, modulation, ctx), &feed_forward,
-            rows_of(a.hidden + offset, count, a.width), rows_of(a.normed + offset, count, a.width),
-            rows_of(a.q + offset, count, a.width)};
+            a.state(first, count), a.part(a.normed, first, count), a.part(a.q, first, count)};
   };
   float* image_modulation = a.modulation + kDoubleChunks * a.batch * a.width;
   const Stream streams[] = {
@@ -195,7 +187,7 @@ void FluxDoubleBlock::forward(const FluxActivations& a, const ExecContext& ctx) 
     add_gated_rows(s.projected, s.modulation.chunk(kGateMsa), s.hidden, ctx);
     modulate_rows(s.hidden, s.modulation.chunk(kScaleMlp), s.modulation.chunk(kShiftMlp), s.normed,
                   ctx);
-    s.ff->forward(s.normed.data, a.wide, s.projected.data, s.hidden.rows, ctx);
+    s.ff->forward(s.normed, a.wide, s.projected, ctx);
     add_gated_rows(s.projected, s.modulation.chunk(kGateMlp), s.hidden, ctx);
   }
 }
@@ -228,21 +220,21 @@ FluxSingleBlock::FluxSingleBlock(FluxLoader& loader, const FluxConfig& config,
 void FluxSingleBlock::forward(const FluxActivations& a, const ExecContext& ctx) const {
   const int64_t rows = a.rows();
   const Modulation modulation = run_modulation(norm, a, kSingleChunks, a.modulation, ctx);
-  const Rows hidden = rows_of(a.hidden, rows, a.width);
-  modulate_rows(hidden, modulation.chunk(kScale), modulation.chunk(kShift),
-                rows_of(a.normed, rows, a.width), ctx);
+  const Rows hidden = a.state(0, rows), normed = a.part(a.normed, 0, rows);
+  modulate_rows(hidden, modulation.chunk(kScale), modulation.chunk(kShift), normed, ctx);
   // proj_out reads [attention | gelu(mlp)]: both are written in place, side by side.
   const int64_t wide_stride = 5 * a.width;
-  const Rows mlp{a.wide + a.width, rows, 4 * a.width, wide_stride};
-  const std::array<Matrix, 4> outputs{matrix(a.q, rows, a.width), matrix(a.k, rows, a.width),
-                                      matrix(a.v, rows, a.width), mlp.matrix()};
-  run_group(qkv_mlp, const_matrix(a.normed, rows, a.width), outputs, ctx);
+  const Rows wide{a.wide, a.dtype, rows, wide_stride, wide_stride};
+  const Rows mlp{a.part(a.wide, 1, 0).data, a.dtype, rows, 4 * a.width, wide_stride};
+  const Rows projected = a.part(a.q, 0, rows);
+  const std::array<Matrix, 4> outputs{projected.matrix(), a.part(a.k, 0, rows).matrix(),
+                                      a.part(a.v, 0, rows).matrix(), mlp.matrix()};
+  run_group(qkv_mlp, normed.const_matrix(), outputs, ctx);
   gelu_rows(mlp, ctx);
   prepare_heads(a.q, norm_q, 0, rows, a, ctx);
   prepare_heads(a.k, norm_k, 0, rows, a, ctx);
   run_attention(attention, a, a.wide, wide_stride, ctx);
-  const Rows projected = rows_of(a.q, rows, a.width);
-  proj_out.run(const_matrix(a.wide, rows, wide_stride), projected.matrix(), ctx);
+  proj_out.run(wide.const_matrix(), projected.matrix(), ctx);
   add_gated_rows(projected, modulation.chunk(kGate), hidden, ctx);
 }
 

@@ -1,10 +1,11 @@
-// The blocks of a Flux transformer: named slots and their forward pass in f32.
+// The blocks of a Flux transformer: named slots and their forward pass.
 //
 // Activations are token-major: row = token * batch + sample, text tokens before image tokens. So
 // the text and the image part of every buffer are contiguous matrices for any batch, and joint
 // attention needs no concatenation.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -15,6 +16,7 @@
 #include "mezzotint/tensor.h"
 #include "models/flux_config.h"
 #include "models/flux_rope.h"
+#include "models/flux_rows.h"
 
 namespace mezzotint {
 
@@ -29,16 +31,27 @@ struct FluxActivations {
   const FluxRope* rope = nullptr;
   float* silu_temb = nullptr;   // [batch, width]
   float* hidden = nullptr;      // [rows, width], the state of the model
-  float* normed = nullptr;      // [rows, width]
-  float* q = nullptr;           // [rows, width]; after attention: output of the projections
-  float* k = nullptr;           // [rows, width]
-  float* v = nullptr;           // [rows, width]
-  float* wide = nullptr;        // [rows, 5 width]
   float* modulation = nullptr;  // [2, batch, 6 width]
+  // What linears and attention read and write, of this dtype; the state stays F32.
+  DType dtype = DType::kF32;
+  void* normed = nullptr;  // [rows, width]
+  void* q = nullptr;       // [rows, width]; after attention: output of the projections
+  void* k = nullptr;       // [rows, width]
+  void* v = nullptr;       // [rows, width]
+  void* wide = nullptr;    // [rows, 5 width]
 
   int64_t text_rows() const { return text_tokens * batch; }
   int64_t image_rows() const { return image_tokens * batch; }
   int64_t rows() const { return text_rows() + image_rows(); }
+
+  // Rows [first, first + count) of one of the buffers.
+  Rows part(void* buffer, int64_t first, int64_t count) const {
+    return {static_cast<std::byte*>(buffer) + first * width * dtype_size(dtype), dtype, count,
+            width, width};
+  }
+  Rows state(int64_t first, int64_t count) const {
+    return {hidden + first * width, DType::kF32, count, width, width};
+  }
 };
 
 // linear_2(silu(linear_1(x))).
@@ -54,8 +67,8 @@ struct FluxEmbedder {
 
 struct FluxFeedForward {
   FluxFeedForward(FluxLoader& loader, const std::string& name, int64_t width);
-  // x, y:[rows, width]; inner:[rows, 4 width] is scratch.
-  void forward(const float* x, float* inner, float* y, int64_t rows, const ExecContext& ctx) const;
+  // x, y:[rows, width]; inner:[rows, 4 width] of the same dtype is scratch.
+  void forward(const Rows& x, void* inner, const Rows& y, const ExecContext& ctx) const;
   void add_modules(ModuleMap& map);
 
   Linear up;    // net.0.proj

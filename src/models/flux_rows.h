@@ -21,20 +21,22 @@ struct PerSample {
   const float* of_row(int64_t row) const { return data + row % batch * stride; }
 };
 
-// A token-major buffer of f32 rows.
+// A token-major buffer of F32 or BF16 rows. Every operation computes in f32.
 struct Rows {
-  float* data = nullptr;
+  void* data = nullptr;
+  DType dtype = DType::kF32;
   int64_t rows = 0;
   int64_t width = 0;
   int64_t stride = 0;
 
-  Matrix matrix() const { return {data, DType::kF32, rows, width, stride}; }
+  Matrix matrix() const { return {data, dtype, rows, width, stride}; }
+  ConstMatrix const_matrix() const { return {data, dtype, rows, width, stride}; }
 };
 
-// y = LN(x) * (1 + scale) + shift
+// y = LN(x) * (1 + scale) + shift; x is F32
 void modulate_rows(const Rows& x, const PerSample& scale, const PerSample& shift, const Rows& y,
                    const ExecContext& ctx);
-// y += gate * x
+// y += gate * x; y is F32
 void add_gated_rows(const Rows& x, const PerSample& gate, const Rows& y, const ExecContext& ctx);
 void gelu_rows(const Rows& x, const ExecContext& ctx);  // in place, tanh form
 void silu_values(const float* x, float* y, int64_t count, const ExecContext& ctx);
@@ -51,6 +53,6 @@ void normalize_and_rotate_heads(const Rows& x, const HeadNorm& norm, const ExecC
 
 // [batch, tokens, width] of the caller <-> token-major [tokens, batch, width].
 void to_token_major(const float* x, int64_t batch, int64_t tokens, int64_t width, float* y);
-void from_token_major(const float* x, int64_t batch, int64_t tokens, int64_t width, float* y);
+void from_token_major(const Rows& x, int64_t batch, int64_t tokens, float* y);
 
 }  // namespace mezzotint

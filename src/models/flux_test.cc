@@ -99,6 +99,55 @@ TEST_P(FluxParity, MatchesDiffusers) {
 INSTANTIATE_TEST_SUITE_P(Goldens, FluxParity, ::testing::Values("guided", "deeper", "ids"),
                          [](const auto& info) { return std::string(info.param); });
 
+// bf16 activations round every input of a product by up to 2^-9; sums over blocks stay F32. What is
+// measured is 2.5e-3 to 3.1e-3.
+constexpr double kBf16Distance = 0.01;
+
+TEST_P(FluxParity, StaysNearDiffusersWithBf16Activations) {
+  const fs::path folder = testing::scratch_path(std::string(GetParam()) + "_bf16");
+  const Case c = read_case(GetParam());
+  const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
+  FluxInput input = c.flux_input();
+  input.activations = DType::kBF16;
+  const Tensor velocity = model->forward(input, c.rope(), ExecContext({.threads = 1}));
+  const double error = relative_l2(values_of(velocity), c.expected("velocity"));
+  RecordProperty("relative_l2", std::to_string(error * 1e9) + "e-9");
+  EXPECT_LE(error, kBf16Distance);
+  EXPECT_GE(error, 1e-4) << "too good: not in bf16";
+  EXPECT_EQ(velocity.dtype(), DType::kF32);
+  std::vector<float> later = c.timestep;
+  for (float& t : later) t *= 0.9f;
+  input.timestep = later;
+  const Tensor other = model->forward(input, c.rope(), ExecContext({.threads = 1}));
+  EXPECT_GT(relative_l2(values_of(other), c.expected("velocity")), kBf16Distance);
+}
+
+TEST(FluxBf16, GivesTheSameBitsForAnyThreads) {
+  const fs::path folder = testing::scratch_path("bf16_threads");
+  const Case c = read_case("deeper");
+  const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
+  FluxInput input = c.flux_input();
+  input.activations = DType::kBF16;
+  const Tensor one = model->forward(input, c.rope(), ExecContext({.threads = 1}));
+  const Tensor three = model->forward(input, c.rope(), ExecContext({.threads = 3}));
+  EXPECT_TRUE(std::ranges::equal(values_of(one), values_of(three)));
+}
+
+TEST(FluxBf16, OtherActivationsAreRefused) {
+  const fs::path folder = testing::scratch_path("bf16_other");
+  const Case c = read_case("guided");
+  const std::unique_ptr<FluxTransformer> model = random_model(c, folder);
+  FluxInput input = c.flux_input();
+  input.activations = DType::kF16;
+  try {
+    model->forward(input, c.rope(), ExecContext({.threads = 1}));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("activations of the Flux transformer"),
+              std::string::npos);
+  }
+}
+
 // A change of 0.1 in the first value of any tensor must be seen.
 TEST(FluxParity, SeesOneChangedValueInEveryTensor) {
   const fs::path folder = testing::scratch_path("teeth");

@@ -114,6 +114,7 @@ FluxInput model_input(const SampleRequest& request, Guidance guidance, const Ten
   FluxInput input{
       .latents = x, .text = request.condition.states, .pooled = request.condition.pooled};
   input.timestep_dtype = request.timestep_dtype;
+  input.activations = request.activations;
   if (guidance == Guidance::kNone) return input;
   input.latents = stack("latents", x, x);
   input.text = stack("text states", request.condition.states, request.negative->states);

@@ -71,6 +71,7 @@ struct SampleRequest {
   float cfg_scale = 1.0f;                    // v = v_negative + cfg_scale (v - v_negative)
   std::optional<float> embedded_guidance{};  // exactly when the model has guidance_embeds
   TimestepDtype timestep_dtype = TimestepDtype::kF32;
+  DType activations = DType::kF32;  // FluxInput's
   std::function<void(const StepInfo&)> on_step{};
 };
 
