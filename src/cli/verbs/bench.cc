@@ -54,8 +54,8 @@ std::vector<std::string> chosen_algorithms(const Options& options) {
   }
   if (!names.empty()) return names;
   for (const AlgorithmRow& row : algorithm_rows()) {
-    const bool served = row.status == AlgorithmStatus::kServed && row.name == row.canonical;
-    if (served) names.emplace_back(row.name);
+    const bool linear = row.status == AlgorithmStatus::kServed && row.contract != nullptr;
+    if (linear && row.name == row.canonical) names.emplace_back(row.name);
   }
   return names;
 }
