@@ -7,7 +7,11 @@
 
 namespace mezzotint {
 
-enum class MxLevels : uint8_t { kOne, kDual };
+enum class MxLevels : uint8_t {
+  kOne,
+  kDual,          // the scale of 512 columns is their amax / 6
+  kSearchedDual,  // or up to an octave above it: of 16 steps the one with the least squared error
+};
 
 // w ~ element * 2^(byte - 127) * dual.
 struct MxWeight {
@@ -18,7 +22,7 @@ struct MxWeight {
 
 // w:[n,k] of any float dtype, finite; element kE4M3 or kE2M1. Per block, of the exponents e (floor
 // rule), e - 1 and e + 1 the one with the least squared error, the first of equals; elements half
-// to even. Dual level: w / (amax512 / 6) first, and where 512 columns are zero the scales 0 and
+// to even. kDual: w / (amax512 / 6) first, and where 512 columns are zero the scales 0 and
 // 2^0. The result does not depend on the number of threads.
 MxWeight quantize_mx_weight(const Tensor& w, Element element, MxLevels levels,
                             const ExecContext& ctx);

@@ -1,0 +1,37 @@
+// How statistics of activations decide what is written: ExportOptions::calibration.
+//
+//   options.calibration.statistics = "stats.safetensors";   // of `mezzotint collect`
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+namespace mezzotint {
+
+// The range of static activation scales.
+enum class RangeRule : uint8_t {
+  kMse,         // the range with the least expected squared error
+  kMinMax,      // everything that was seen
+  kPercentile,  // without 1e-4 of the values
+};
+
+// Scales that move the range of activations into weights (X.div.mul_scale in the file).
+enum class Smoothing : uint8_t {
+  kSearch,  // the exponents with the least output error, for algorithms that quantize activations
+  kNone,    // except AWQ, which is nothing else
+};
+
+// Whether weights are rounded one column after another, making up for earlier errors.
+enum class ErrorFeedback : uint8_t {
+  kByName,  // for the _GPTQ algorithms
+  kAlways,  // for every algorithm
+};
+
+struct Calibration {
+  std::filesystem::path statistics{};  // empty: none, and nothing below applies
+  RangeRule range = RangeRule::kMse;
+  Smoothing smoothing = Smoothing::kSearch;
+  ErrorFeedback feedback = ErrorFeedback::kByName;
+};
+
+}  // namespace mezzotint

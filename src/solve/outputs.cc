@@ -1,0 +1,45 @@
+#include "solve/outputs.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/parallel_for.h"
+
+namespace mezzotint {
+namespace {
+
+constexpr int64_t kColumns = 256;  // of the output, per task
+
+}  // namespace
+
+Tensor outputs(const Tensor& x, const Tensor& w, const ExecContext& ctx) {
+  const int64_t m = x.dim(0), n = w.dim(0), k = w.dim(1);
+  MZ_CHECK(x.dim(1) == k);
+  Tensor y = Tensor::allocate(DType::kF32, {m, n});
+  auto* out = y.mutable_data<float>();
+  const auto ld = [](int64_t v) { return static_cast<int>(v); };
+  parallel_for(ctx, (n + kColumns - 1) / kColumns, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = i * kColumns;
+      const int64_t count = std::min(kColumns, n - first);
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, ld(m), ld(count), ld(k), 1.0f,
+                  x.data<float>(), ld(k), w.data<float>() + first * k, ld(k), 0.0f, out + first,
+                  ld(n));
+    }
+  });
+  return y;
+}
+
+double squared_distance(const Tensor& a, const Tensor& b) {
+  MZ_CHECK(a.size() == b.size());
+  double sum = 0;
+  for (int64_t i = 0; i < a.size(); ++i) {
+    const double d = double{a.data<float>()[i]} - double{b.data<float>()[i]};
+    sum += d * d;
+  }
+  return sum;
+}
+
+}  // namespace mezzotint
