@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "mezzotint/attention.h"
+#include "mezzotint/calibration.h"
 #include "mezzotint/compat.h"
 #include "mezzotint/context.h"
 #include "mezzotint/export.h"
@@ -81,6 +82,7 @@ struct ExportOptions {
   int64_t group_size = 0;                   // 0: the algorithm's default
   int64_t max_shard_bytes = 0;              // 0: one file
   Compat compat = Compat::kNone;            // kUpstream: its exporter's rules for weights
+  Calibration calibration{};  // for algorithms that need statistics, and for smoothing
   bool overwrite = false;
   bool resume = false;
   bool dry_run = false;  // plan and report only

@@ -14,9 +14,6 @@
 #include "base/nearest.h"
 #include "quant/algorithms/contracts.h"
 #include "quant/coding.h"
-#include "solve/low_rank.h"
-#include "solve/rtn.h"
-#include "solve/widen.h"
 
 namespace mezzotint {
 namespace {
@@ -82,7 +79,8 @@ const AlgorithmRow* find_row(std::span<const AlgorithmRow> rows, std::string_vie
   return it == rows.end() ? nullptr : &*it;
 }
 
-bool is_written(const ParamSpec& spec, const AlgorithmRow& row, HasBias has_bias) {
+bool is_written(const ParamSpec& spec, const AlgorithmRow& row, HasBias has_bias,
+                Smoothed smoothed) {
   switch (spec.part) {
     case Part::kCore:
       return true;
@@ -91,7 +89,7 @@ bool is_written(const ParamSpec& spec, const AlgorithmRow& row, HasBias has_bias
     case Part::kLowRank:
       return row.parameters.low_rank;
     case Part::kSmoothing:
-      return false;  // nothing here smooths yet
+      return smoothed == Smoothed::kYes;
     case Part::kReadOnly:
       return false;
   }
@@ -136,19 +134,6 @@ BranchInput branch_input(const CheckedTensors& checked, const LayerFile& file) {
   return below ? BranchInput::kGiven : BranchInput::kSmoothed;
 }
 
-LinearPlan plan_of(const FileContract& contract, const LinearParams& params,
-                   const LayerDims& dims) {
-  return {.n = dims.n,
-          .k = dims.k,
-          .prologue = params.mul_scale.empty() ? Prologue::kNone : Prologue::kSmooth,
-          .activation_mode = contract.mode,
-          .activation = contract.activation,
-          .weight = weight_scheme(contract.weight_element, params, dims),
-          .steps = params.input_scale.empty() ? 0 : params.input_scale.size(),
-          .rank = dims.rank,
-          .has_bias = !params.bias.empty()};
-}
-
 void check_low_rank(const AlgorithmRow& row, const LayerFile& file, const LinearParams& params) {
   const bool down = !params.low_rank_down.empty();
   const bool up = !params.low_rank_up.empty();
@@ -174,48 +159,6 @@ void check_quant_bias(const LayerFile& file, const LinearParams& params) {
                             fmt::format("{} at {}", values[i], i),
                             "keep the layer float, or give it W8A8_DYNAMIC"));
   }
-}
-
-// --- writing -------------------------------------------------------------------------------------
-
-void check_finite(const FloatLayer& layer, const ExecContext& ctx) {
-  const std::optional<int64_t> bad = first_row_not_finite(layer.weight, ctx);
-  if (!bad) return;
-  throw Error(ErrorCode::kInput, "the weight holds a value that is not finite",
-              {.layer = layer.name,
-               .tensor = layer.name + ".weight",
-               .expected = "finite values",
-               .found = fmt::format("inf or nan in row {}", *bad),
-               .fix = "repair the source file, or keep the layer with --exclude"});
-}
-
-LinearParams quantize_layer(const AlgorithmRow& row, const FloatLayer& layer, const LayerDims& dims,
-                            Compat compat, const ExecContext& ctx) {
-  LinearParams params;
-  params.plan.n = dims.n;
-  params.plan.k = dims.k;
-  Tensor weight = layer.weight;
-  if (row.parameters.low_rank) {
-    LowRankSplit split = split_low_rank(weight, dims.rank, ctx);
-    params.low_rank_down = std::move(split.down);
-    params.low_rank_up = std::move(split.up);
-    weight = std::move(split.residual);
-  }
-  AlgorithmParameters how = row.parameters;
-  how.compat = compat;
-  row.contract->quantize(weight, how, dims, params, ctx);
-  if (layer.bias) params.bias = widened(*layer.bias);
-  return params;
-}
-
-const ParamSpec& spec_of(const FileContract& contract, std::string_view name) {
-  const ParamSpec* best = nullptr;
-  for (const ParamSpec& spec : contract.params) {
-    const bool fits = name.ends_with(spec.suffix);
-    if (fits && (best == nullptr || spec.suffix.size() > best->suffix.size())) best = &spec;
-  }
-  MZ_CHECK(best != nullptr);
-  return *best;
 }
 
 const FileContract& contract_of(const AlgorithmRow& row, bool has_input_scale) {
@@ -271,6 +214,29 @@ const FileContract& contract_of(const AlgorithmRow& row, const LayerFile& file) 
   return contract_of(row, file.tensor(file.prefix + ".input_scale").has_value());
 }
 
+const ParamSpec& spec_of(const FileContract& contract, std::string_view name) {
+  const ParamSpec* best = nullptr;
+  for (const ParamSpec& spec : contract.params) {
+    const bool fits = name.ends_with(spec.suffix);
+    if (fits && (best == nullptr || spec.suffix.size() > best->suffix.size())) best = &spec;
+  }
+  MZ_CHECK(best != nullptr);
+  return *best;
+}
+
+LinearPlan plan_of(const FileContract& contract, const LinearParams& params,
+                   const LayerDims& dims) {
+  return {.n = dims.n,
+          .k = dims.k,
+          .prologue = params.mul_scale.empty() ? Prologue::kNone : Prologue::kSmooth,
+          .activation_mode = contract.mode,
+          .activation = contract.activation,
+          .weight = weight_scheme(contract.weight_element, params, dims),
+          .steps = params.input_scale.empty() ? 0 : params.input_scale.size(),
+          .rank = dims.rank,
+          .has_bias = !params.bias.empty()};
+}
+
 LinearParams read_layer_params(const AlgorithmRow& row, const LayerFile& file) {
   const FileContract& contract = contract_of(row, file);
   const CheckedTensors checked = check_params(row.name, contract.params, file);
@@ -289,6 +255,7 @@ LayerDims written_dims(const AlgorithmRow& row, int64_t n, int64_t k, const Writ
   const int64_t group = options.group_size != 0 ? options.group_size : row.parameters.group;
   if (has_groups(row) && group > 0 && k % group == 0 && k > group) dims.groups = k / group;
   if (row.parameters.low_rank) dims.rank = std::min({options.rank, n, k});
+  if (row.contract->mode == ActivationMode::kPolicy) dims.steps = options.steps;
   return dims;
 }
 
@@ -299,49 +266,31 @@ bool has_groups(const AlgorithmRow& row) {
          });
 }
 
-void require_writable(const AlgorithmRow& row, ErrorDetails details) {
-  if (!row.parameters.needs_statistics) return;
-  details.expected = "an algorithm that needs weights alone (mezzotint list-algorithms)";
+void require_writable(const AlgorithmRow& row, HasStatistics statistics, ErrorDetails details) {
+  if (!row.parameters.needs_statistics || statistics == HasStatistics::kYes) return;
+  details.expected = "--stats, or an algorithm that needs weights alone";
   details.found = std::string(row.name);
-  details.fix =
-      "mezzotint collect makes statistics, --stats reads them; neither is in this version";
+  details.fix = "mezzotint collect MODEL -o stats.safetensors, then --stats stats.safetensors";
   throw Error(ErrorCode::kUsage, fmt::format("{} needs statistics: mezzotint collect", row.name),
               std::move(details));
 }
 
 std::vector<PlannedTensor> plan_layer_tensors(const AlgorithmRow& row, std::string_view layer,
                                               const LayerDims& dims, HasBias has_bias,
-                                              Compat compat) {
+                                              Compat compat, Smoothed smoothed) {
   MZ_CHECK(row.contract != nullptr);
+  const std::string prefix =
+      std::string(layer) + (smoothed == Smoothed::kYes ? std::string(kSmoothedSuffix) : "");
   std::vector<PlannedTensor> planned;
   for (const ParamSpec& spec : row.contract->params) {
-    if (!is_written(spec, row, has_bias)) continue;
+    if (!is_written(spec, row, has_bias, smoothed)) continue;
     WrittenForm form = written_form(spec, dims, compat);
-    planned.push_back({.tensor = {.name = tensor_name(spec, layer, layer),
+    planned.push_back({.tensor = {.name = tensor_name(spec, layer, prefix),
                                   .dtype = form.dtype,
                                   .shape = std::move(form.shape)},
                        .label = label_of(spec, row)});
   }
   return planned;
-}
-
-LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer,
-                                const WriteOptions& options, const ExecContext& ctx) {
-  require_writable(row, {.layer = layer.name});
-  check_finite(layer, ctx);
-  const LayerDims dims = written_dims(row, layer.weight.dim(0), layer.weight.dim(1), options);
-  const LinearParams params = quantize_layer(row, layer, dims, options.compat, ctx);
-  LayerTensors tensors;
-  for (PlannedTensor& planned : plan_layer_tensors(
-           row, layer.name, dims, layer.bias ? HasBias::kYes : HasBias::kNo, options.compat)) {
-    const ParamSpec& spec = spec_of(*row.contract, planned.tensor.name);
-    Tensor tensor = Tensor::allocate(planned.tensor.dtype, planned.tensor.shape);
-    encode_param(spec, params.*spec.field, dims, tensor);
-    tensors.push_back({.name = std::move(planned.tensor.name),
-                       .label = std::move(planned.label),
-                       .tensor = std::move(tensor)});
-  }
-  return tensors;
 }
 
 LayerTensors rewrite_layer_params(const AlgorithmRow& row, const LinearParams& params,

@@ -33,13 +33,25 @@ enum class AlgorithmStatus : uint8_t {
   kForeign,  // a label other tools write, which is no algorithm of the format
 };
 
+// How codes are chosen once activations are known.
+enum class Solver : uint8_t {
+  kNearest,
+  kAwq,   // smoothing by mean magnitudes, scales that clip; asymmetric
+  kGptq,  // error feedback
+};
+
+// How long to look for scales of MX weights: an export from weights alone is as fast as the disk.
+enum class ScaleSearch : uint8_t { kQuick, kThorough };
+
 // What distinguishes the algorithms that share a file contract: how we write them.
 struct AlgorithmParameters {
   int64_t group = 0;  // elements of k per weight scale; 0: one scale per row
   Granularity weights = Granularity::kPerChannel;  // or kPerTensor: one scale for all rows
   bool needs_statistics = false;                   // activations decide: refused without --stats
   bool low_rank = false;                           // files must hold the low-rank factors
-  Compat compat = Compat::kNone;                   // WriteOptions::compat
+  Solver solver = Solver::kNearest;
+  Compat compat = Compat::kNone;             // WriteOptions::compat
+  ScaleSearch scales = ScaleSearch::kQuick;  // kThorough with statistics
 
   bool operator==(const AlgorithmParameters&) const = default;
 };
@@ -85,7 +97,6 @@ struct FileContract {
   QuantScheme activation{};  // of the codes of x
   Element weight_element = Element::kInt8;
   // Codes and scales of the weight into `params`, whose dims are in its plan. The weight is finite.
-  // Null: nothing but files of others (needs_statistics).
   void (*quantize)(const Tensor& weight, const AlgorithmParameters& how, const LayerDims& dims,
                    LinearParams& params, const ExecContext& ctx) = nullptr;
 };
@@ -108,13 +119,28 @@ std::span<const ParamSpec> contract_tensors(const AlgorithmRow& row);
 // file holds an input_scale, the dynamic one where it does not.
 const FileContract& contract_of(const AlgorithmRow& row, const LayerFile& file);
 
+// Of a tensor that the contract names; the longest suffix counts.
+const ParamSpec& spec_of(const FileContract& contract, std::string_view name);
+
 LinearParams read_layer_params(const AlgorithmRow& row, const LayerFile& file);
+
+// What params that hold these tensors do.
+LinearPlan plan_of(const FileContract& contract, const LinearParams& params, const LayerDims& dims);
+
+class InputCalibration;
+
+// Whether files hold X.div.mul_scale, and the layer's other tensors stand below X.linear.
+enum class Smoothed : uint8_t { kNo, kYes };
+inline constexpr std::string_view kSmoothedSuffix = ".linear";
 
 // How a float layer is written.
 struct WriteOptions {
   int64_t group_size = 0;  // 0: the algorithm's own
   int64_t rank = kDefaultRank;
-  Compat compat = Compat::kNone;  // kUpstream: codes, scales and int4 form as its exporter's
+  Compat compat = Compat::kNone;      // kUpstream: codes, scales and int4 form as its exporter's
+  Smoothed smoothed = Smoothed::kNo;  // kYes: by the multipliers of `calibration`
+  int64_t steps = 0;                  // of layers with scales per step
+  InputCalibration* calibration = nullptr;  // of the layer's input (input_calibration.h), or none
 
   static constexpr int64_t kDefaultRank = 32;
 };
@@ -132,10 +158,11 @@ struct PlannedTensor {
 enum class HasBias : uint8_t { kNo, kYes };
 std::vector<PlannedTensor> plan_layer_tensors(const AlgorithmRow& row, std::string_view layer,
                                               const LayerDims& dims, HasBias has_bias,
-                                              Compat compat = Compat::kNone);
+                                              Compat compat = Compat::kNone,
+                                              Smoothed smoothed = Smoothed::kNo);
 
-// Quantizes on the threads of ctx; the same bytes for any number of them. Throws Error(kUsage) for
-// an algorithm that needs statistics.
+// (write_layer.cc) Quantizes on the threads of ctx; the same bytes for any number of them. Throws
+// Error(kUsage) for an algorithm that needs statistics.
 LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer,
                                 const WriteOptions& options, const ExecContext& ctx);
 
@@ -147,8 +174,9 @@ LayerTensors rewrite_layer_params(const AlgorithmRow& row, const LinearParams& p
 LayerTensors rewrite_layer_params(const AlgorithmRow& row, const LinearParams& params,
                                   std::span<const TensorPlan> forms);
 
-// Throws Error(kUsage), naming what to do, when the algorithm cannot be written from weights alone.
-void require_writable(const AlgorithmRow& row, ErrorDetails details = {});
+// Throws Error(kUsage), naming what to do, when the algorithm needs statistics and there are none.
+enum class HasStatistics : uint8_t { kNo, kYes };
+void require_writable(const AlgorithmRow& row, HasStatistics statistics, ErrorDetails details = {});
 
 // The tables of docs/algorithms.md: algorithms, then the tensors of every contract.
 std::string algorithms_markdown();

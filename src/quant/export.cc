@@ -1,7 +1,9 @@
 // export_quantized(): a float file into a quantized folder, one layer at a time.
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,6 +12,7 @@
 #include "mezzotint/error.h"
 #include "mezzotint/quantize.h"
 #include "quant/attention_file.h"
+#include "quant/calibrator.h"
 #include "quant/effective_weight.h"
 #include "quant/export_plan.h"
 #include "quant/quantized_folder.h"
@@ -55,9 +58,11 @@ auto lookup_in(const LayerTensors& tensors) {
   };
 }
 
-LayerFile written_layer(const SelectedLayer& layer, const LayerTensors& tensors) {
+LayerFile written_layer(const SelectedLayer& layer, Smoothed smoothed,
+                        const LayerTensors& tensors) {
+  const bool below = smoothed == Smoothed::kYes;
   return {.layer = layer.name,
-          .prefix = layer.name,
+          .prefix = layer.name + (below ? std::string(kSmoothedSuffix) : ""),
           .file = kBeingWritten,
           .tensor = lookup_in(tensors),
           .dims = {.n = layer.n, .k = layer.k},
@@ -89,6 +94,7 @@ class Exporter {
 
  private:
   void make_files(const StagingFolder& folder) {
+    if (!options_.calibration.statistics.empty()) calibrate();
     WriterOptions writer_options = {.metadata = metadata_of(source_),
                                     .max_shard_bytes = options_.max_shard_bytes,
                                     .resume = folder.resumed()};
@@ -111,6 +117,18 @@ class Exporter {
     }
   }
 
+  // The policy needs every layer's input before the first layer is written.
+  void calibrate() {
+    calibrator_.emplace(source_, options_.calibration, plan_.quantized, plan_.write_options, ctx_);
+    const bool by_step = std::ranges::any_of(plan_.quantized, [](const auto& entry) {
+      return entry.second.algorithm->contract->mode == ActivationMode::kPolicy;
+    });
+    if (!by_step) return;
+    const std::string policy = calibrator_->timestep_policy().text();
+    plan_.descriptor.facts[facts::kTimestepPolicy] = policy;
+    plan_.report.notes.push_back(fmt::format("timestep policy, from the statistics: {}", policy));
+  }
+
   void write(const TensorInfo& tensor, Writer& writer) {
     const auto layer = plan_.quantized.find(tensor.name);
     double sqnr_db = 0;
@@ -127,7 +145,7 @@ class Exporter {
   }
 
   bool is_done(const SelectedLayer& layer, const Writer& writer) const {
-    for (const PlannedTensor& planned : planned_tensors(layer, options_)) {
+    for (const PlannedTensor& planned : planned_tensors(layer, plan_.write_options, options_)) {
       if (!writer.done(planned.tensor.name)) return false;
     }
     return true;
@@ -142,9 +160,14 @@ class Exporter {
     FloatLayer floats = {
         .name = layer.name, .weight = source_.read(layer.name + ".weight"), .bias = {}};
     if (layer.has_bias) floats.bias = source_.read(layer.name + ".bias");
-    const LayerTensors tensors =
-        write_layer_params(*layer.algorithm, floats, write_options(options_), ctx_);
-    const LinearParams params = read_layer_params(*layer.algorithm, written_layer(layer, tensors));
+    WriteOptions how = plan_.write_options;
+    how.smoothed = smoothed_of(layer, options_);
+    if (uses_input(*layer.algorithm, options_.calibration)) {
+      how.calibration = &calibrator_->input_of(layer);
+    }
+    const LayerTensors tensors = write_layer_params(*layer.algorithm, floats, how, ctx_);
+    const LinearParams params =
+        read_layer_params(*layer.algorithm, written_layer(layer, how.smoothed, tensors));
     LayerReport& row = *row_of_.at(layer.name);
     row.weight_sqnr_db = weight_sqnr_db(floats.weight, params, ctx_);
     for (const NamedTensor& tensor : tensors) writer.put(tensor.name, tensor.tensor);
@@ -176,6 +199,7 @@ class Exporter {
   ExportPlan plan_;
   const ExecContext& ctx_;
   std::map<std::string, LayerReport*> row_of_;
+  std::optional<Calibrator> calibrator_;
   int64_t bytes_done_ = 0;
   int64_t resumed_layers_ = 0;
 };

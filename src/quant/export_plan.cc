@@ -9,6 +9,7 @@
 #include "mezzotint/error.h"
 #include "mezzotint/version.h"
 #include "quant/attention_file.h"
+#include "quant/calibrator.h"
 #include "quant/quantized_folder.h"
 
 namespace mezzotint {
@@ -46,6 +47,8 @@ class Planner {
   ExportPlan plan() {
     check_group_size();
     check_source_is_float();
+    plan_.write_options = {.group_size = options_.group_size, .compat = options_.compat};
+    read_statistics_header();
     const std::optional<Preset> preset = choose_preset(options_.preset, source_);
     LayerSelection selection = select_layers(source_, options_, preset);
     plan_.report.notes = source_.warnings();
@@ -73,6 +76,19 @@ class Planner {
     if (options_.group_size >= 0) return;
     throw Error(ErrorCode::kUsage, "the group size is negative",
                 {.expected = "0 or more", .found = std::to_string(options_.group_size)});
+  }
+
+  void read_statistics_header() {
+    const Calibration& how = options_.calibration;
+    if (how.statistics.empty()) return;
+    if (options_.compat == Compat::kUpstream) {
+      throw Error(ErrorCode::kUsage, "statistics do not go with upstream's exporter rules",
+                  {.fix = "leave out --compat upstream, or --stats"});
+    }
+    const Statistics statistics = read_statistics_of(source_, how);
+    plan_.write_options.steps = statistics.steps;
+    plan_.descriptor.facts[facts::kStatistics] = statistics.run;
+    plan_.descriptor.facts[facts::kCalibration] = to_text(how);
   }
 
   // Said once per algorithm: layers whose k the groups do not divide have one scale per row.
@@ -143,7 +159,10 @@ class Planner {
     if (layer.algorithm == nullptr) {
       plan_.descriptor.facts[facts::kKeptPrefix + layer.name] = layer.reason;
     } else {
-      require_writable(*layer.algorithm, {.layer = layer.name});
+      require_writable(
+          *layer.algorithm,
+          options_.calibration.statistics.empty() ? HasStatistics::kNo : HasStatistics::kYes,
+          {.layer = layer.name});
       row.algorithm = layer.algorithm->canonical;
       row.bytes_after = 0;  // counted with the tensors
       if (layer.has_bias) plan_.consumed.emplace(bias, layer.name);
@@ -196,7 +215,7 @@ class Planner {
 
   void add_quantized(const SelectedLayer& layer) {
     LayerReport& row = plan_.report.layers[row_of_.at(layer.name)];
-    for (PlannedTensor& planned : planned_tensors(layer, options_)) {
+    for (PlannedTensor& planned : planned_tensors(layer, plan_.write_options, options_)) {
       row.bytes_after += byte_count(planned.tensor.dtype, planned.tensor.shape);
       add(std::move(planned.tensor), planned.label);
     }
@@ -254,16 +273,15 @@ class Planner {
 
 }  // namespace
 
-WriteOptions write_options(const ExportOptions& options) {
-  return {.group_size = options.group_size, .compat = options.compat};
-}
-
-std::vector<PlannedTensor> planned_tensors(const SelectedLayer& layer,
+std::vector<PlannedTensor> planned_tensors(const SelectedLayer& layer, const WriteOptions& how,
                                            const ExportOptions& options) {
   return plan_layer_tensors(
-      *layer.algorithm, layer.name,
-      written_dims(*layer.algorithm, layer.n, layer.k, write_options(options)),
-      layer.has_bias ? HasBias::kYes : HasBias::kNo, options.compat);
+      *layer.algorithm, layer.name, written_dims(*layer.algorithm, layer.n, layer.k, how),
+      layer.has_bias ? HasBias::kYes : HasBias::kNo, how.compat, smoothed_of(layer, options));
+}
+
+Smoothed smoothed_of(const SelectedLayer& layer, const ExportOptions& options) {
+  return is_smoothed(*layer.algorithm, options.calibration) ? Smoothed::kYes : Smoothed::kNo;
 }
 
 ExportPlan plan_export(const WeightStore& source, const ExportOptions& options) {

@@ -14,6 +14,7 @@
 namespace mezzotint {
 
 struct ExportPlan {
+  WriteOptions write_options;                                   // but for the layer's calibration
   std::string quant_type;                                       // the label in the file names
   std::vector<TensorPlan> tensors;                              // in the order of the source
   Descriptor descriptor;                                        // complete but for the run
@@ -24,9 +25,9 @@ struct ExportPlan {
 };
 
 // The tensors that a selected layer becomes.
-WriteOptions write_options(const ExportOptions& options);
-std::vector<PlannedTensor> planned_tensors(const SelectedLayer& layer,
+std::vector<PlannedTensor> planned_tensors(const SelectedLayer& layer, const WriteOptions& how,
                                            const ExportOptions& options);
+Smoothed smoothed_of(const SelectedLayer& layer, const ExportOptions& options);
 
 // Throws Error(kUsage) when nothing is left to quantize, and when a name would stand twice.
 ExportPlan plan_export(const WeightStore& source, const ExportOptions& options);

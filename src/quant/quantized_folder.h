@@ -93,6 +93,8 @@ inline constexpr const char* kWeightDtype = "source_weight_dtype";  // of quanti
 inline constexpr const char* kBiasDtype = "source_bias_dtype";      // of their biases
 inline constexpr const char* kDtypePrefix = "source_dtype:";        // + tensor: an exception
 inline constexpr const char* kTimestepPolicy = "timestep_policy";   // TimestepPolicy::text()
+inline constexpr const char* kStatistics = "statistics";            // run id of their file
+inline constexpr const char* kCalibration = "calibration";          // how they were used
 inline constexpr const char* kKeptPrefix = "kept:";                 // + layer: why it is float
 }  // namespace facts
 

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/parallel_for.h"
+#include "solve/outputs.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
@@ -18,7 +19,9 @@ using FloatMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::
 
 constexpr uint32_t kSeed = 42;
 constexpr int64_t kOversampling = 8;
+constexpr int64_t kStepOversampling = 32;  // of alternating steps, whose spectrum decays slowly
 constexpr int kIterations = 4;
+constexpr int kWarmIterations = 1;  // from the subspace of the step before
 constexpr int64_t kRowBlock = 256;  // rows of one product: fixed, whatever the threads are
 
 FloatMatrix floats_of(const Tensor& w) {
@@ -81,9 +84,10 @@ struct Factors {
   FloatMatrix right;  // [q,k]
 };
 
-Factors leading_subspace(const FloatMatrix& w, int64_t q, const ExecContext& ctx) {
-  FloatMatrix left = orthonormal(product(w, gaussian(w.cols(), q), ctx));
-  for (int i = 0; i < kIterations; ++i) {
+Factors leading_subspace(const FloatMatrix& w, const FloatMatrix& start, int iterations,
+                         const ExecContext& ctx) {
+  FloatMatrix left = orthonormal(product(w, start, ctx));
+  for (int i = 0; i < iterations; ++i) {
     const FloatMatrix right = orthonormal(transposed_product(w, left, ctx));
     left = orthonormal(product(w, right, ctx));
   }
@@ -107,21 +111,54 @@ void truncate(Factors& f, int64_t rank) {
   f.right = svd.matrixV().leftCols(rank).transpose().cast<float>();
 }
 
+int64_t sketch_width(const Tensor& w, int64_t wanted) {
+  return std::min({wanted, w.dim(0), w.dim(1)});
+}
+
+// The factors rounded, and what they leave of w.
+LowRankSplit split_of(const FloatMatrix& w, const Factors& factors, const ExecContext& ctx) {
+  LowRankSplit split = {.down = as_bf16(factors.right),
+                        .up = as_bf16(factors.left),
+                        .residual = Tensor::allocate(DType::kF32, {w.rows(), w.cols()})};
+  const FloatMatrix residual = w - product(floats_of(split.up), floats_of(split.down), ctx);
+  std::copy_n(residual.data(), residual.size(), split.residual.mutable_data<float>());
+  return split;
+}
+
 }  // namespace
 
 LowRankSplit split_low_rank(const Tensor& w, int64_t rank, const ExecContext& ctx) {
   MZ_CHECK(w.shape().size() == 2);
-  const int64_t smaller = std::min(w.dim(0), w.dim(1));
-  MZ_CHECK(rank >= 1 && rank <= smaller);
-  FloatMatrix residual = floats_of(w);
-  Factors factors = leading_subspace(residual, std::min(rank + kOversampling, smaller), ctx);
+  MZ_CHECK(rank >= 1 && rank <= std::min(w.dim(0), w.dim(1)));
+  const FloatMatrix floats = floats_of(w);
+  Factors factors = leading_subspace(
+      floats, gaussian(w.dim(1), sketch_width(w, rank + kOversampling)), kIterations, ctx);
   truncate(factors, rank);
-  LowRankSplit split = {.down = as_bf16(factors.right),
-                        .up = as_bf16(factors.left),
-                        .residual = Tensor::allocate(DType::kF32, w.shape())};
-  residual -= product(floats_of(split.up), floats_of(split.down), ctx);
-  std::copy_n(residual.data(), residual.size(), split.residual.mutable_data<float>());
-  return split;
+  return split_of(floats, factors, ctx);
+}
+
+LowRankSplit alternate_low_rank(const Tensor& w, LowRankSplit start,
+                                const std::function<Tensor(const Tensor&)>& rounded, int steps,
+                                const ExecContext& ctx) {
+  const int64_t rank = start.down.dim(0);
+  const FloatMatrix floats = floats_of(w);
+  LowRankSplit current = start;
+  LowRankSplit best = std::move(start);
+  Tensor kept = rounded(current.residual);
+  double least = squared_distance(current.residual, kept);
+  for (int step = 0; step < steps; ++step) {
+    FloatMatrix basis = gaussian(w.dim(1), sketch_width(w, rank + kStepOversampling));
+    basis.leftCols(rank) = floats_of(current.down).transpose();
+    Factors factors = leading_subspace(floats - floats_of(kept), basis, kWarmIterations, ctx);
+    truncate(factors, rank);
+    current = split_of(floats, factors, ctx);
+    kept = rounded(current.residual);
+    const double error = squared_distance(current.residual, kept);
+    if (!(error < least)) continue;
+    least = error;
+    best = current;
+  }
+  return best;
 }
 
 }  // namespace mezzotint

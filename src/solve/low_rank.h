@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "mezzotint/context.h"
 #include "mezzotint/tensor.h"
@@ -18,5 +19,12 @@ struct LowRankSplit {
 // iteration (Halko, Martinsson and Tropp, "Finding structure with randomness", 2011) from a fixed
 // seed. 1 <= rank <= min(n, k). The result does not depend on the number of threads.
 LowRankSplit split_low_rank(const Tensor& w, int64_t rank, const ExecContext& ctx);
+
+// The branch fitted to what rounding leaves: each step takes the leading singular vectors of
+// w - rounded(residual) (SVDQuant, Li et al., 2024) and the step with the smallest
+// || residual - rounded(residual) || is kept, `start` included. `rounded` gives F32 [n,k].
+LowRankSplit alternate_low_rank(const Tensor& w, LowRankSplit start,
+                                const std::function<Tensor(const Tensor& residual)>& rounded,
+                                int steps, const ExecContext& ctx);
 
 }  // namespace mezzotint

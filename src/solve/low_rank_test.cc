@@ -7,6 +7,9 @@
 #include <random>
 #include <vector>
 
+#include "kernels/weight_decode.h"
+#include "solve/mx_weights.h"
+#include "solve/outputs.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
@@ -70,6 +73,47 @@ TEST(LowRank, PartsAddUpToTheMatrix) {
       ASSERT_NEAR(sum, w.data<float>()[i * 65 + j], 1e-5) << i << " " << j;
     }
   }
+}
+
+// What MXFP4 makes of a matrix.
+Tensor mxfp4(const Tensor& w) {
+  const ExecContext ctx({.threads = 2});
+  const MxWeight mx = quantize_mx_weight(w, Element::kE2M1, MxLevels::kOne, ctx);
+  const WeightView view = {.codes = mx.codes.raw(),
+                           .element = Element::kE2M1,
+                           .n = w.dim(0),
+                           .k = w.dim(1),
+                           .block_scale = mx.block_scale.data<uint8_t>()};
+  Tensor out = Tensor::allocate(DType::kF32, w.shape());
+  for (int64_t row = 0; row < view.n; ++row) {
+    decode_weights(view, row, 0, view.k, out.mutable_data<float>() + row * view.k);
+  }
+  return out;
+}
+
+double rounding_error(const Tensor& residual) {
+  return std::sqrt(squared_distance(residual, mxfp4(residual)));
+}
+
+TEST(LowRank, AlternatingStepsNeverLoseAndHelpWhereRoundingIsCoarse) {
+  const ExecContext ctx({.threads = 2});
+  const Tensor w = low_rank_matrix(96, 160, 24, 0.05f);
+  const LowRankSplit once = split_low_rank(w, 8, ctx);
+  const LowRankSplit none = alternate_low_rank(w, once, mxfp4, 0, ctx);
+  EXPECT_EQ(rounding_error(none.residual), rounding_error(once.residual));
+  const LowRankSplit eight = alternate_low_rank(w, once, mxfp4, 8, ctx);
+  EXPECT_LT(rounding_error(eight.residual), 0.99 * rounding_error(once.residual));
+  EXPECT_LT(rounding_error(once.residual), rounding_error(w));  // rank 0
+}
+
+TEST(LowRank, AlternatingIsTheSameForAnyNumberOfThreads) {
+  const Tensor w = low_rank_matrix(600, 300, 12, 0.1f);
+  const auto run = [&](int threads) {
+    const ExecContext ctx({.threads = threads});
+    return alternate_low_rank(w, split_low_rank(w, 6, ctx), mxfp4, 2, ctx);
+  };
+  const LowRankSplit one = run(1), three = run(3);
+  EXPECT_EQ(std::memcmp(one.up.raw(), three.up.raw(), static_cast<size_t>(one.up.byte_size())), 0);
 }
 
 TEST(LowRank, IsTheSameForAnyNumberOfThreads) {

@@ -20,6 +20,7 @@
 #include "format/output_file.h"
 #include "mezzotint/error.h"
 #include "mezzotint/quantize.h"
+#include "quant/calibrator.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -115,6 +116,11 @@ void check_places(const Options& options) {
                 {.expected = "--algo NAME, --rule for some layers, or --fa for attentions",
                  .found = "none",
                  .fix = "mezzotint list-algorithms"});
+  }
+  const Calibration& how = options.exported.calibration;
+  if (how.statistics.empty() && to_text(how) != to_text(Calibration{})) {
+    throw Error(ErrorCode::kUsage, "--range, --smooth and --gptq need statistics",
+                {.expected = "--stats FILE", .found = "none", .fix = "mezzotint collect"});
   }
   if (options.exported.resume && options.force) {
     throw Error(ErrorCode::kUsage, "--resume and --force contradict each other");
@@ -272,6 +278,23 @@ void add_layer_choice(CLI::App& app, Options& options) {
       ->check(not_negative());
 }
 
+void add_calibration(CLI::App& app, Calibration& how) {
+  app.add_option("--stats", how.statistics, "what collect wrote: for algorithms that need it")
+      ->type_name("FILE.safetensors");
+  app.add_option("--range", how.range, "of static scales: mse, minmax or percentile; needs --stats")
+      ->type_name("RULE")
+      ->transform(choice_of<RangeRule>({{"mse", RangeRule::kMse},
+                                        {"minmax", RangeRule::kMinMax},
+                                        {"percentile", RangeRule::kPercentile}}));
+  app.add_option("--smooth", how.smoothing, "search (with --stats) or none")
+      ->type_name("MODE")
+      ->transform(
+          choice_of<Smoothing>({{"search", Smoothing::kSearch}, {"none", Smoothing::kNone}}));
+  app.add_flag_callback(
+      "--gptq", [&how] { how.feedback = ErrorFeedback::kAlways; },
+      "error feedback for every algorithm's weights; needs --stats");
+}
+
 }  // namespace
 
 RunVerb define_quantize(CLI::App& app) {
@@ -282,6 +305,7 @@ RunVerb define_quantize(CLI::App& app) {
       ->type_name("DIR")
       ->required();
   add_layer_choice(app, *options);
+  add_calibration(app, options->exported.calibration);
   app.add_option("--component", options->component, "part of a pipeline folder")->type_name("NAME");
   app.add_option("--rank", options->rank, "write the _R suffix of a rank")
       ->type_name("R")

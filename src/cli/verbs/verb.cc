@@ -10,6 +10,8 @@ constexpr Verb kVerbs[] = {
     {"inspect", "say what a file is: dialect, layers, algorithms, bits, bytes, problems",
      define_inspect},
     {"quantize", "float weights in, quantized folder out", define_quantize},
+    {"collect", "run a float model and write statistics of its activations", define_collect},
+    {"stats", "show or merge files of statistics", define_stats},
     {"dequantize", "quantized folder in, plain safetensors file out", define_dequantize},
     {"generate", "make an image with a float or quantized model", define_generate},
     {"compare", "float against quantized: images, quality, speed, as one HTML file",

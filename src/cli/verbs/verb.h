@@ -27,6 +27,7 @@ struct Verb {
 std::span<const Verb> verb_table();
 
 RunVerb define_bench(CLI::App& app);
+RunVerb define_collect(CLI::App& app);
 RunVerb define_compare(CLI::App& app);
 RunVerb define_demo(CLI::App& app);
 RunVerb define_dequantize(CLI::App& app);
@@ -38,5 +39,6 @@ RunVerb define_list_algorithms(CLI::App& app);
 RunVerb define_list_kernels(CLI::App& app);
 RunVerb define_presets(CLI::App& app);
 RunVerb define_quantize(CLI::App& app);
+RunVerb define_stats(CLI::App& app);
 
 }  // namespace mezzotint::cli

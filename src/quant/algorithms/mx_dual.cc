@@ -16,7 +16,9 @@ constexpr auto kParams = contract_params(kFp4WeightParam, kBlockScaleParam, kDua
 
 void quantize(const Tensor& weight, const AlgorithmParameters& how, const LayerDims&,
               LinearParams& params, const ExecContext& ctx) {
-  MxWeight mx = mx_weight(weight, Element::kE2M1, MxLevels::kDual, how, ctx);
+  const MxLevels levels =
+      how.scales == ScaleSearch::kThorough ? MxLevels::kSearchedDual : MxLevels::kDual;
+  MxWeight mx = mx_weight(weight, Element::kE2M1, levels, how, ctx);
   params.codes = std::move(mx.codes);
   params.block_scale = std::move(mx.block_scale);
   params.dual_scale = std::move(mx.dual_scale);

@@ -22,6 +22,7 @@ constinit const FileContract kW8A8StaticContract = {
     .params = kParams,
     .mode = ActivationMode::kStatic,
     .activation = {.element = Element::kInt8, .granularity = Granularity::kPerTensor},
-    .weight_element = Element::kInt8};
+    .weight_element = Element::kInt8,
+    .quantize = quantize_to_int8};
 
 }  // namespace mezzotint

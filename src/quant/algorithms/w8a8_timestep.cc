@@ -20,6 +20,7 @@ constinit const FileContract kW8A8TimestepContract = {
     .params = kParams,
     .mode = ActivationMode::kPolicy,
     .activation = {.element = Element::kInt8, .granularity = Granularity::kPerToken},
-    .weight_element = Element::kInt8};
+    .weight_element = Element::kInt8,
+    .quantize = quantize_to_int8};
 
 }  // namespace mezzotint

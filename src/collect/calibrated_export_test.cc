@@ -1,0 +1,227 @@
+// From a float model through statistics to files that a model runs.
+#include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "collect/calibrated_export_fixture.h"
+#include "mezzotint/descriptor.h"
+#include "mezzotint/error.h"
+#include "quant/quantized_folder.h"
+#include "solve/widen.h"
+
+namespace mezzotint {
+namespace {
+
+// --- quality -------------------------------------------------------------------------------------
+
+TEST_F(CalibratedExport, WeightOnlyAlgorithmsReachTheirBars) {
+  const double nearest = error_without("W4A16");
+  const double gptq = error_of("W4A16_GPTQ");
+  const double awq = error_of("W4A16_AWQ");
+  EXPECT_LT(gptq, 0.65 * nearest);
+  EXPECT_LT(awq, 0.65 * nearest);
+  EXPECT_GT(awq, 0.05 * nearest) << "too good to be quantized";
+  ExportOptions both = options("W4A16_AWQ");
+  both.calibration.feedback = ErrorFeedback::kAlways;
+  const double awq_gptq = folder_error(exported(both));
+  EXPECT_LT(awq_gptq, std::min(gptq, awq));
+  EXPECT_LT(error_of("W8A16_GPTQ"), 0.65 * error_without("W8A16"));
+  EXPECT_LT(error_of("W4A8_AWQ"), nearest);
+}
+
+TEST_F(CalibratedExport, SmoothingHelpsWhereActivationsAreQuantized) {
+  EXPECT_LT(error_of("W8A8_DYNAMIC"), 0.5 * error_without("W8A8_DYNAMIC"));
+  EXPECT_LT(error_of("W4A4_MXFP4"), error_without("W4A4_MXFP4"));
+  EXPECT_LT(error_of("W4A4_MXFP4_SVD"), error_of("W4A4_MXFP4"));
+}
+
+TEST_F(CalibratedExport, OneScalePerStepIsBetterThanOneForAll) {
+  const double fixed = error_of("W8A8");
+  const double by_step = error_of("W8A8_TIMESTEP");
+  EXPECT_LT(by_step, 0.1 * fixed);  // 64 times the range between the first step and the last
+  EXPECT_GT(by_step, 0.002);
+}
+
+TEST_F(CalibratedExport, EveryAlgorithmThatNeedsStatisticsIsWrittenAndRuns) {
+  int written = 0;
+  for (const AlgorithmRow& row : algorithm_rows()) {
+    if (!row.parameters.needs_statistics) continue;
+    ++written;
+    EXPECT_LT(error_of(std::string(row.name)), 0.3) << row.name;
+    for (const LayerReport& layer : report_.layers) EXPECT_EQ(layer.algorithm, row.canonical);
+  }
+  EXPECT_EQ(written, 9);
+}
+
+TEST_F(CalibratedExport, RangeRulesAreDifferentFiles) {
+  std::set<std::string> files;
+  for (const RangeRule rule : {RangeRule::kMse, RangeRule::kMinMax, RangeRule::kPercentile}) {
+    ExportOptions how = options("W8A8");
+    how.calibration.range = rule;
+    const fs::path out = exported(how);
+    files.insert(file_bytes(out / "quant_model_weight_w8a8.safetensors"));
+    EXPECT_LT(folder_error(out), 0.5);
+  }
+  EXPECT_EQ(files.size(), 3u);
+}
+
+// --- what the file holds -------------------------------------------------------------------------
+
+Tensor stored(const fs::path& folder, const std::string& name) {
+  return open_quantized(folder).weights.read(name);
+}
+
+TEST_F(CalibratedExport, LinearsOfOneInputShareTheirMultipliers) {
+  const fs::path out = exported(options("W8A8_DYNAMIC"));
+  const Tensor q = stored(out, "attn.q.div.mul_scale"), k = stored(out, "attn.k.div.mul_scale");
+  EXPECT_TRUE(std::ranges::equal(q.buffer().bytes(), k.buffer().bytes()));
+  EXPECT_EQ(q.shape(), (Shape{kK}));
+  std::set<float> values(q.data<float>(), q.data<float>() + kK);
+  EXPECT_GT(values.size(), 10u);
+}
+
+TEST_F(CalibratedExport, MultipliersOfMxFilesArePowersOfTwo) {
+  const fs::path out = exported(options("W4A4_MXFP4"));
+  const Tensor m = stored(out, "out.div.mul_scale");
+  int other_than_one = 0;
+  for (int64_t i = 0; i < kK; ++i) {
+    const float v = m.data<float>()[i];
+    EXPECT_EQ(std::exp2(std::round(std::log2(v))), v);
+    other_than_one += v == 1.0f ? 0 : 1;
+  }
+  EXPECT_GT(other_than_one, 0);
+}
+
+TEST_F(CalibratedExport, WeightOnlyFilesAreNotSmoothed) {
+  for (const char* algorithm : {"W8A16", "W4A16", "W4A4_DYNAMIC", "W4A16_GPTQ"}) {
+    const fs::path out = exported(options(algorithm));
+    EXPECT_EQ(open_quantized(out).weights.find("out.div.mul_scale"), nullptr) << algorithm;
+  }
+}
+
+TEST_F(CalibratedExport, StaticLayersFollowTheFormulaOfTheContract) {
+  ExportOptions how = options("W8A8");
+  how.calibration.smoothing = Smoothing::kNone;
+  how.calibration.range = RangeRule::kMinMax;
+  const fs::path out = exported(how);
+  const Tensor codes = stored(out, "out.weight"), quant_bias = stored(out, "out.quant_bias");
+  const Tensor deq = stored(out, "out.deq_scale");
+  const double scale = stored(out, "out.input_scale").data<float>()[0];
+  const double offset = stored(out, "out.input_offset").data<float>()[0];
+  const Statistics stats = read_statistics(stats_);
+  const InputStatistics& in = *stats.of_linear("out");
+  const float low = *std::min_element(in.min.data<float>(), in.min.data<float>() + kSteps);
+  const float high = *std::max_element(in.max.data<float>(), in.max.data<float>() + kSteps);
+  EXPECT_NEAR(scale, (high - low) / 255.0, scale * 0x1p-7);
+  EXPECT_NEAR(offset, -low / scale - 128, 0.51);
+  const Tensor bias = model_.store().read("out.bias");
+  for (int64_t n = 0; n < kN; ++n) {
+    double sum = 0;
+    for (int64_t k = 0; k < kK; ++k) sum += codes.data<int8_t>()[n * kK + k];
+    EXPECT_NEAR(quant_bias.data<int32_t>()[n],
+                bias.data<float>()[n] / double{deq.data<float>()[n]} - offset * sum, 0.51);
+  }
+}
+
+TEST_F(CalibratedExport, PerTensorFilesHaveOneWeightScale) {
+  const fs::path out = exported(options("W8A8_PER_TENSOR"));
+  const Tensor deq = stored(out, "out.linear.deq_scale");
+  const std::set<float> scales(deq.data<float>(), deq.data<float>() + kN);
+  EXPECT_EQ(scales.size(), 1u);
+}
+
+TEST_F(CalibratedExport, AwqIsAsymmetricAndGptqIsNot) {
+  const Tensor awq = stored(exported(options("W4A16_AWQ")), "out.linear.weight_offset");
+  const Tensor gptq = stored(exported(options("W4A16_GPTQ")), "out.weight_offset");
+  const auto nonzero = [](const Tensor& t) {
+    return t.size() - std::count(t.data<float>(), t.data<float>() + t.size(), 0.0f);
+  };
+  EXPECT_GT(nonzero(awq), awq.size() / 2);
+  EXPECT_EQ(nonzero(gptq), 0);
+}
+
+TEST_F(CalibratedExport, TheDescriptorSaysHowItWasCalibrated) {
+  const Descriptor d = open_quantized(exported(options("W8A8_TIMESTEP"))).descriptor;
+  EXPECT_EQ(d.facts.at("calibration"), "range mse, smoothing search, feedback by name");
+  EXPECT_EQ(d.facts.at("statistics"), read_statistics(stats_).run);
+  EXPECT_TRUE(d.facts.contains("timestep_policy"));
+}
+
+// --- timesteps -----------------------------------------------------------------------------------
+
+// Rows of one size in the first steps, of sizes from 1 to 64 in the others.
+TEST_F(CalibratedExport, ThePolicyIsStaticWhereRowsAreAlike) {
+  Collector collector(model_.modules(), model_identity(model_.store()), {.steps = kSteps},
+                      context());
+  for (int64_t step = 0; step < kSteps; ++step) {
+    Tensor x = Tensor::allocate(DType::kF32, {kRowsPerStep, kK});
+    auto* values = x.mutable_data<float>();
+    for (int64_t i = 0; i < x.size(); ++i) {
+      const int64_t row = i / kK;
+      const float size = step < 2 ? 1.0f : static_cast<float>(1 << (row % 7));
+      values[i] = size * (i % 3 == 0 ? 1.0f : 0.001f * static_cast<float>(i % 1999) - 1.0f);
+    }
+    model_.run(x, context().with_tap(&collector.tap()).at_step(static_cast<int>(step)));
+  }
+  write_statistics(stats_, collector.statistics());
+  ExportOptions how = options("W8A8_TIMESTEP");
+  how.calibration.smoothing = Smoothing::kNone;
+  const Descriptor d = open_quantized(exported(how)).descriptor;
+  EXPECT_EQ(d.facts.at("timestep_policy"), "static 0-1");
+  EXPECT_NE(std::ranges::find(report_.notes, "timestep policy, from the statistics: static 0-1"),
+            report_.notes.end());
+}
+
+TEST_F(CalibratedExport, StepsThatWereNotSeenTakeTheNearestOne) {
+  Collector collector(model_.modules(), model_identity(model_.store()), {.steps = kSteps},
+                      context());
+  for (const int step : {1, 3}) {
+    model_.run(rows_of_step(step, 100), context().with_tap(&collector.tap()).at_step(step));
+  }
+  write_statistics(stats_, collector.statistics());
+  const Tensor scale = stored(exported(options("W8A8_TIMESTEP")), "out.linear.input_scale");
+  ASSERT_EQ(scale.size(), kSteps);
+  const float* s = scale.data<float>();
+  EXPECT_EQ(s[0], s[1]);
+  EXPECT_EQ(s[2], s[1]);
+  EXPECT_GT(s[3], 4 * s[1]);
+}
+
+// --- the same bytes ------------------------------------------------------------------------------
+
+TEST_F(CalibratedExport, FilesDoNotDependOnThreads) {
+  for (const char* algorithm : {"W4A16_AWQ", "W8A8_TIMESTEP", "W4A4_MXFP4_SVD"}) {
+    std::set<std::string> files;
+    for (const int threads : {1, 3}) {
+      const fs::path out = folder_.path() / ("t" + std::to_string(threads) + algorithm);
+      export_quantized(model_.store(), out, options(algorithm), ExecContext({.threads = threads}));
+      for (const auto& entry : fs::directory_iterator(out)) files.insert(file_bytes(entry.path()));
+    }
+    EXPECT_EQ(files.size(), 2u) << algorithm;  // weights and descriptor
+  }
+}
+
+TEST_F(CalibratedExport, AnInterruptedExportGoesOnToTheSameBytes) {
+  ExportOptions how = options("W8A8_TIMESTEP");
+  how.calibration.feedback = ErrorFeedback::kAlways;
+  const fs::path whole = exported(how);
+  for (int cut = 1; cut < 7; ++cut) {
+    const fs::path out = folder_.path() / ("cut" + std::to_string(cut));
+    int calls = 0;
+    how.resume = false;
+    how.progress = [&](const ExportProgress&) {
+      if (++calls == cut) throw Error(ErrorCode::kInterrupted, "cut");
+    };
+    EXPECT_THROW(export_quantized(model_.store(), out, how, context()), Error);
+    how.progress = {};
+    how.resume = true;
+    export_quantized(model_.store(), out, how, context());
+    for (const auto& entry : fs::directory_iterator(whole)) {
+      EXPECT_TRUE(file_bytes(entry.path()) == file_bytes(out / entry.path().filename())) << cut;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mezzotint

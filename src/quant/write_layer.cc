@@ -1,0 +1,238 @@
+#include "quant/write_layer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/parallel_for.h"
+#include "mezzotint/error.h"
+#include "numerics/bf16.h"
+#include "quant/algorithms/contracts.h"
+#include "quant/coding.h"
+#include "quant/effective_weight.h"
+#include "quant/input_calibration.h"
+#include "solve/gptq.h"
+#include "solve/integer_scales.h"
+#include "solve/low_rank.h"
+#include "solve/rtn.h"
+#include "solve/smoothing.h"
+#include "solve/widen.h"
+
+namespace mezzotint {
+namespace {
+
+constexpr int64_t kRowGrain = 16;
+constexpr int kAlternatingSteps = 8;
+
+void check_finite(const FloatLayer& layer, const ExecContext& ctx) {
+  const std::optional<int64_t> bad = first_row_not_finite(layer.weight, ctx);
+  if (!bad) return;
+  throw Error(ErrorCode::kInput, "the weight holds a value that is not finite",
+              {.layer = layer.name,
+               .tensor = layer.name + ".weight",
+               .expected = "finite values",
+               .found = fmt::format("inf or nan in row {}", *bad),
+               .fix = "repair the source file, or keep the layer with --exclude"});
+}
+
+// Codes and scales to nearest, and the plan that decodes them.
+LinearParams nearest(const AlgorithmRow& row, const Tensor& w, const LayerDims& dims,
+                     const WriteOptions& options, const ExecContext& ctx) {
+  LinearParams params;
+  AlgorithmParameters how = row.parameters;
+  how.compat = options.compat;
+  if (options.calibration != nullptr) how.scales = ScaleSearch::kThorough;
+  params.plan.n = dims.n;
+  params.plan.k = dims.k;
+  row.contract->quantize(w, how, dims, params, ctx);
+  LayerDims plain = dims;
+  plain.rank = 0;
+  params.plan = plan_of(*row.contract, params, plain);
+  return params;
+}
+
+Tensor decoded(const LinearParams& params, const ExecContext& ctx) {
+  Tensor out = Tensor::allocate(DType::kF32, {params.plan.n, params.plan.k});
+  auto* values = out.mutable_data<float>();
+  parallel_for(ctx, params.plan.n, kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      effective_row(params, n, {values + n * params.plan.k, static_cast<size_t>(params.plan.k)});
+    }
+  });
+  return out;
+}
+
+bool is_integer(const LinearParams& params) { return params.block_scale.empty(); }
+
+// Scales of integer groups by search, for what calibrated weight-only algorithms store.
+void search_scales(const AlgorithmRow& row, const Tensor& w, const LayerDims& dims,
+                   InputCalibration& input, LinearParams& params, const ExecContext& ctx) {
+  const Element element = row.contract->weight_element;
+  const Symmetry symmetry =
+      row.parameters.solver == Solver::kAwq ? Symmetry::kAsymmetric : Symmetry::kSymmetric;
+  IntegerScales scales =
+      search_integer_scales(w, element, {.groups = dims.groups}, symmetry, &input.gram(), ctx);
+  params.codes = integer_codes(w, element, dims.groups, scales, ctx);
+  params.weight_scale = std::move(scales.scale);
+  params.weight_offset = std::move(scales.offset);
+}
+
+void feed_back(const Tensor& w, const LayerDims& dims, InputCalibration& input,
+               LinearParams& params, const ExecContext& ctx) {
+  const auto floats = [](const Tensor& t) { return t.empty() ? nullptr : t.data<float>(); };
+  WeightView grid = {.element = params.plan.weight.element,
+                     .n = dims.n,
+                     .k = dims.k,
+                     .group = dims.groups == 0 ? 0 : dims.k / dims.groups,
+                     .scale = floats(params.weight_scale),
+                     .offset = floats(params.weight_offset),
+                     .dual_scale = floats(params.dual_scale)};
+  if (!is_integer(params)) {
+    grid.block_scale = reinterpret_cast<const uint8_t*>(params.block_scale.raw());
+  }
+  params.codes = gptq_codes(w, grid, input.factor(), ctx);
+}
+
+// The weight's part of the layer: codes and scales, by the algorithm's solver.
+LinearParams solve_weight(const AlgorithmRow& row, const Tensor& w, const LayerDims& dims,
+                          const WriteOptions& options, const ExecContext& ctx) {
+  LinearParams params = nearest(row, w, dims, options, ctx);
+  InputCalibration* input = options.calibration;
+  if (input == nullptr) return params;
+  const Solver solver = row.parameters.solver;
+  const bool four_bits = row.contract->weight_element == Element::kInt4;
+  if (solver != Solver::kNearest && four_bits) search_scales(row, w, dims, *input, params, ctx);
+  if (solver == Solver::kGptq || input->how().feedback == ErrorFeedback::kAlways) {
+    feed_back(w, dims, *input, params, ctx);
+  }
+  return params;
+}
+
+Tensor split_off_low_rank(const AlgorithmRow& row, const Tensor& w, const LayerDims& dims,
+                          const WriteOptions& options, LowRankSplit& split,
+                          const ExecContext& ctx) {
+  split = split_low_rank(w, dims.rank, ctx);
+  if (options.calibration != nullptr) {
+    const auto rounded = [&](const Tensor& residual) {
+      return decoded(nearest(row, residual, dims, options, ctx), ctx);
+    };
+    split = alternate_low_rank(w, std::move(split), rounded, kAlternatingSteps, ctx);
+  }
+  return split.residual;
+}
+
+LinearParams quantize_layer(const AlgorithmRow& row, const FloatLayer& layer, const LayerDims& dims,
+                            const WriteOptions& options, const ExecContext& ctx) {
+  Tensor weight = layer.weight;
+  Tensor mul_scale;
+  if (options.smoothed == Smoothed::kYes) {
+    MZ_CHECK(options.calibration != nullptr);
+    const std::vector<float>& multipliers = options.calibration->multipliers();
+    mul_scale = Tensor::copy_of<float>(multipliers, {dims.k});
+    weight = divided_columns(weight, multipliers, ctx);
+  }
+  LowRankSplit split;
+  if (row.parameters.low_rank) {
+    weight = split_off_low_rank(row, weight, dims, options, split, ctx);
+  }
+  LinearParams params = solve_weight(row, weight, dims, options, ctx);
+  params.mul_scale = std::move(mul_scale);
+  params.low_rank_down = std::move(split.down);
+  params.low_rank_up = std::move(split.up);
+  if (layer.bias) params.bias = widened(*layer.bias);
+  if (row.contract->mode == ActivationMode::kStatic) {
+    make_static({options.calibration->static_scale()}, params);
+  } else if (row.contract->mode == ActivationMode::kPolicy) {
+    make_static(options.calibration->step_scales(), params);
+  }
+  return params;
+}
+
+// --- static scales -------------------------------------------------------------------------------
+
+// Of |bias| / deq_scale: a quarter of what 32 bits hold; the rest is for the sum of products.
+constexpr double kLargestBias = 0x1p29;
+
+AffineParams with_room(const AffineParams& wanted, const LinearParams& params) {
+  if (params.bias.empty()) return wanted;
+  double least = 0;
+  for (int64_t n = 0; n < params.plan.n; ++n) {
+    const double scale = params.weight_scale.data<float>()[n];
+    least =
+        std::max(least, std::abs(double{params.bias.data<float>()[n]}) / (scale * kLargestBias));
+  }
+  if (wanted.scale >= least) return wanted;
+  const float low = (-128.0f - wanted.offset) * wanted.scale;
+  AffineParams raised = {.scale = round_to_bf16(static_cast<float>(least * 1.01)), .offset = 0};
+  raised.offset = std::clamp(std::nearbyint(-low / raised.scale) - 128.0f, -128.0f, 127.0f);
+  return raised;
+}
+
+std::vector<int64_t> code_sums(const LinearParams& params) {
+  std::vector<int64_t> sums(static_cast<size_t>(params.plan.n), 0);
+  const int8_t* codes = params.codes.data<int8_t>();
+  for (int64_t i = 0; i < params.codes.size(); ++i) {
+    sums[static_cast<size_t>(i / params.plan.k)] += codes[i];
+  }
+  return sums;
+}
+
+}  // namespace
+
+void make_static(const std::vector<AffineParams>& scales, LinearParams& params) {
+  const int64_t n = params.plan.n;
+  const auto steps = static_cast<int64_t>(scales.size());
+  const std::vector<int64_t> sums = code_sums(params);
+  params.input_scale = Tensor::allocate(DType::kF32, {steps});
+  params.input_offset = Tensor::allocate(DType::kF32, {steps});
+  params.deq_scale = Tensor::allocate(DType::kF32, {steps, n});
+  params.quant_bias = Tensor::allocate(DType::kI32, {steps, n});
+  for (int64_t t = 0; t < steps; ++t) {
+    const AffineParams x = with_room(scales[static_cast<size_t>(t)], params);
+    params.input_scale.mutable_data<float>()[t] = x.scale;
+    params.input_offset.mutable_data<float>()[t] = x.offset;
+    for (int64_t i = 0; i < n; ++i) {
+      const float deq = x.scale * params.weight_scale.data<float>()[i];
+      const double bias = params.bias.empty() ? 0 : params.bias.data<float>()[i];
+      const double shift = double{x.offset} * static_cast<double>(sums[static_cast<size_t>(i)]);
+      params.deq_scale.mutable_data<float>()[t * n + i] = deq;
+      params.quant_bias.mutable_data<int32_t>()[t * n + i] =
+          static_cast<int32_t>(std::nearbyint(bias / double{deq} - shift));
+    }
+  }
+}
+
+Tensor rounded_weight(const AlgorithmRow& row, const Tensor& w, const WriteOptions& options,
+                      const ExecContext& ctx) {
+  const LayerDims dims = written_dims(row, w.dim(0), w.dim(1), options);
+  return decoded(nearest(row, w, dims, options, ctx), ctx);
+}
+
+LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer,
+                                const WriteOptions& options, const ExecContext& ctx) {
+  require_writable(row, options.calibration == nullptr ? HasStatistics::kNo : HasStatistics::kYes,
+                   {.layer = layer.name});
+  check_finite(layer, ctx);
+  const LayerDims dims = written_dims(row, layer.weight.dim(0), layer.weight.dim(1), options);
+  const LinearParams params = quantize_layer(row, layer, dims, options, ctx);
+  LayerTensors tensors;
+  for (PlannedTensor& planned :
+       plan_layer_tensors(row, layer.name, dims, layer.bias ? HasBias::kYes : HasBias::kNo,
+                          options.compat, options.smoothed)) {
+    const ParamSpec& spec = spec_of(*row.contract, planned.tensor.name);
+    Tensor tensor = Tensor::allocate(planned.tensor.dtype, planned.tensor.shape);
+    encode_param(spec, params.*spec.field, dims, tensor);
+    tensors.push_back({.name = std::move(planned.tensor.name),
+                       .label = std::move(planned.label),
+                       .tensor = std::move(tensor)});
+  }
+  return tensors;
+}
+
+}  // namespace mezzotint

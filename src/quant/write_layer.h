@@ -1,0 +1,23 @@
+// A float layer into the tensors of a file: the steps between solve/ and the contracts.
+#pragma once
+
+#include <vector>
+
+#include "mezzotint/context.h"
+#include "mezzotint/tensor.h"
+#include "numerics/affine.h"
+#include "quant/algorithm.h"
+
+namespace mezzotint {
+
+// w:[n,k] rounded to nearest as the algorithm would, without smoothing, low rank or statistics:
+// F32 [n,k].
+Tensor rounded_weight(const AlgorithmRow& row, const Tensor& w, const WriteOptions& options,
+                      const ExecContext& ctx);
+
+// Codes and weight scales in `params` become those of a static layer: input_scale, input_offset,
+// deq_scale and quant_bias, one row for each of `scales`. A scale that is too small for the bias to
+// fit 32-bit sums is raised.
+void make_static(const std::vector<AffineParams>& scales, LinearParams& params);
+
+}  // namespace mezzotint
