@@ -10,6 +10,7 @@ if(mz_cli_sources AND EXISTS ${mz_cli_main})
   add_library(mezzotint_cli_core STATIC ${mz_cli_sources})
   set_target_properties(mezzotint_cli_core PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(mezzotint_cli_core PRIVATE mz_flags PUBLIC mezzotint_core CLI11::CLI11)
+  mz_precompile(mezzotint_cli_core <CLI/CLI.hpp>)
 
   add_executable(mezzotint_cli ${mz_cli_main})
   set_target_properties(mezzotint_cli PROPERTIES OUTPUT_NAME mezzotint)

@@ -24,6 +24,7 @@ function(mz_add_test_program name library)
   add_executable(${name}_test ${ARGN})
   target_link_libraries(${name}_test PRIVATE mz_flags ${library} GTest::gtest_main)
   target_compile_definitions(${name}_test PRIVATE MZ_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  mz_precompile(${name}_test <gtest/gtest.h> <algorithm> <cmath> <filesystem> <random> <string> <vector>)
   mz_discover_tests(${name}_test ${name})
 endfunction()
 
