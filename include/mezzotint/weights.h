@@ -19,6 +19,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mezzotint/export.h"
@@ -42,10 +43,13 @@ class MZ_API WeightStore {
                           std::string_view component = "transformer");
   // Exactly this .safetensors file.
   static WeightStore open_file(const std::filesystem::path& path);
+  // What a model holds in memory, as if it had been read: bytes are shared, not copied. Throws
+  // Error(kUsage) when a name stands twice.
+  static WeightStore of_tensors(std::vector<std::pair<std::string, Tensor>> tensors);
 
   const std::vector<TensorInfo>& tensors() const noexcept;  // by file, then by offset
   const std::vector<std::filesystem::path>& files() const noexcept;
-  const std::filesystem::path& folder() const noexcept;  // where config.json would lie
+  const std::filesystem::path& folder() const noexcept;  // where config.json would lie; or empty
   const std::map<std::string, std::string>& metadata() const noexcept;  // of the first file
   int64_t total_bytes() const noexcept;
   // Remarks that are no errors: a file that anyone may write, a wrong total_size in the index.

@@ -20,7 +20,8 @@ struct WeightStore::Impl {
   std::vector<TensorInfo> tensors;
   std::vector<int64_t> offsets;  // of tensors[i] in its file
   std::vector<fs::path> files;
-  std::vector<std::shared_ptr<const MappedFile>> maps;  // of files[i]
+  std::vector<std::shared_ptr<const MappedFile>> maps;  // of files[i]; or, without any:
+  std::vector<Tensor> held;                             // tensors[i]
   std::vector<size_t> by_name;                          // indices into `tensors`, sorted by name
   std::map<std::string, std::string> metadata;
   std::vector<std::string> warnings;
@@ -28,6 +29,7 @@ struct WeightStore::Impl {
   int64_t total_bytes = 0;
 
   void add_file(const fs::path& path);
+  void add_held(std::string name, Tensor tensor);
   void index_names();
   std::optional<size_t> find(std::string_view name) const noexcept;
   size_t at(std::string_view name) const;  // throws, naming the nearest
@@ -59,11 +61,20 @@ void WeightStore::Impl::index_names() {
   if (twin == by_name.end()) return;
   const TensorInfo& one = tensors[*twin];
   const TensorInfo& other = tensors[*(twin + 1)];
+  if (maps.empty()) {
+    throw Error(ErrorCode::kUsage, "a name stands twice among the tensors", {.tensor = one.name});
+  }
   throw Error(ErrorCode::kInput, "a tensor stands in two shards",
               {.tensor = one.name,
                .file = files[static_cast<size_t>(one.file)].string(),
                .found = files[static_cast<size_t>(other.file)].string(),
                .fix = "get the shards of one and the same checkpoint"});
+}
+
+void WeightStore::Impl::add_held(std::string name, Tensor tensor) {
+  tensors.push_back({std::move(name), tensor.dtype(), tensor.shape(), tensor.byte_size(), 0});
+  total_bytes += tensor.byte_size();
+  held.push_back(std::move(tensor));
 }
 
 std::optional<size_t> WeightStore::Impl::find(std::string_view name) const noexcept {
@@ -159,6 +170,14 @@ WeightStore WeightStore::open_file(const fs::path& path) {
   return WeightStore(impl);
 }
 
+WeightStore WeightStore::of_tensors(std::vector<std::pair<std::string, Tensor>> tensors) {
+  const auto impl = std::make_shared<Impl>();
+  impl->files.emplace_back("(the model in memory)");
+  for (auto& [name, tensor] : tensors) impl->add_held(std::move(name), std::move(tensor));
+  impl->index_names();
+  return WeightStore(impl);
+}
+
 const std::vector<TensorInfo>& WeightStore::tensors() const noexcept { return impl_->tensors; }
 const std::vector<fs::path>& WeightStore::files() const noexcept { return impl_->files; }
 const fs::path& WeightStore::folder() const noexcept { return impl_->folder; }
@@ -179,6 +198,7 @@ const TensorInfo& WeightStore::info(std::string_view name) const {
 
 Tensor WeightStore::read(std::string_view name) const {
   const size_t i = impl_->at(name);
+  if (!impl_->held.empty()) return impl_->held[i];
   const TensorInfo& t = impl_->tensors[i];
   const std::shared_ptr<const MappedFile>& map = impl_->maps[static_cast<size_t>(t.file)];
   const std::byte* data = map->data() + impl_->offsets[i];
@@ -194,7 +214,7 @@ Tensor WeightStore::read(std::string_view name) const {
 
 void WeightStore::release(std::string_view name) const noexcept {
   const std::optional<size_t> i = impl_->find(name);
-  if (!i) return;
+  if (!i || impl_->maps.empty()) return;
   const TensorInfo& t = impl_->tensors[*i];
   impl_->maps[static_cast<size_t>(t.file)]->release(impl_->offsets[*i], t.bytes);
 }

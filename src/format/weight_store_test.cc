@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <thread>
 
 #include "format/expect_error.h"
@@ -243,6 +244,23 @@ TEST(WeightStore, StreamingAHugeFileTakesTheMemoryOfOneTensor) {
     for (int64_t i = 0; i < t.byte_size(); i += 4096) sum += std::to_integer<int>(t.raw()[i]);
   }
   EXPECT_GT(peak_resident() - before, int64_t{55} << 20);
+}
+
+TEST(WeightStore, TensorsInMemoryAreReadLikeThoseOfAFile) {
+  const Tensor a = Tensor::copy_of<float>(std::array{1.0f, 2.0f}, {2});
+  const Tensor b = Tensor::copy_of<uint8_t>(std::array<uint8_t, 3>{7, 8, 9}, {3});
+  const WeightStore store = WeightStore::of_tensors({{"b", b}, {"a", a}});
+  ASSERT_EQ(store.tensors().size(), 2u);
+  EXPECT_EQ(store.tensors()[0].name, "b");
+  EXPECT_EQ(store.total_bytes(), 11);
+  EXPECT_TRUE(store.folder().empty());
+  store.release("a");
+  EXPECT_EQ(store.read("a").raw(), a.raw());
+  EXPECT_EQ(store.read("b").shape(), Shape{3});
+  expect_error(ErrorCode::kInput, {"there is no tensor of this name", "c"},
+               [&] { store.read("c"); });
+  expect_error(ErrorCode::kUsage, {"a name stands twice among the tensors", "a"},
+               [&] { WeightStore::of_tensors({{"a", a}, {"a", b}}); });
 }
 
 }  // namespace

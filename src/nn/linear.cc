@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -182,14 +183,32 @@ void run_factor(const LinearState& factor, LinearInput& input, std::span<const f
   run_state(factor, form, -1, input, addend, y, ctx);
 }
 
-std::span<const float> branch_mul_scale(const LinearState& state) {
-  if (state.plan.branch_input == BranchInput::kGiven) return {};
-  return floats_of(state.mul_scale);
+// y += (x' down^T) up^T
+struct Branch {
+  const LinearState* down = nullptr;
+  const LinearState* up = nullptr;
+  std::span<const float> mul_scale{};  // x' = x * mul_scale; none: x' = x
+};
+
+// The layer's own branch, then an adapter's.
+std::vector<Branch> branches_of(const LinearState& state) {
+  std::vector<Branch> branches;
+  if (state.low_rank_down != nullptr) {
+    const bool given = state.plan.branch_input == BranchInput::kGiven;
+    branches.push_back(
+        {.down = state.low_rank_down.get(),
+         .up = state.low_rank_up.get(),
+         .mul_scale = given ? std::span<const float>() : floats_of(state.mul_scale)});
+  }
+  if (state.adapter_down != nullptr) {
+    branches.push_back({.down = state.adapter_down.get(), .up = state.adapter_up.get()});
+  }
+  return branches;
 }
 
-// Rows of y that a low-rank layer makes at a time: its f32 copy of y, at most 8 MB, stays in a
+// Rows of y that a layer with branches makes at a time: its f32 copy of y, at most 8 MB, stays in a
 // third-level cache until the branch is added. Whole tiles of the rows of kernels.inc.
-int64_t low_rank_rows(int64_t m, int64_t n) {
+int64_t branch_rows(int64_t m, int64_t n) {
   constexpr int64_t kTile = 240;  // 2 x 120; a tile of 224 and a rest
   constexpr int64_t kFloats = int64_t{2} << 20;
   return std::min(m, std::max<int64_t>(1, kFloats / (n * kTile)) * kTile);
@@ -199,38 +218,56 @@ Matrix f32_matrix(const Scratch& memory, int64_t rows, int64_t cols) {
   return {memory.as<float>(), DType::kF32, rows, cols, cols};
 }
 
-// y = x' w^T + (x' down^T) up^T + bias, by blocks of rows; the branch may read x instead of x'. The
-// last factor adds the main part, so that y is rounded once.
-void run_with_low_rank(const LinearState& state, const ConstMatrix& x, const Matrix& y,
-                       const ExecContext& ctx) {
-  const int64_t block = low_rank_rows(x.rows, state.plan.n);
+Matrix some_rows(const Matrix& y, int64_t first, int64_t rows) {
+  Matrix part = y;
+  part.rows = rows;
+  part.data = offset_floats(y.data, float_type_of(y.dtype), first * y.row_stride);
+  return part;
+}
+
+ConstMatrix some_rows(const ConstMatrix& x, int64_t first, int64_t rows) {
+  ConstMatrix part = x;
+  part.rows = rows;
+  part.data = offset_floats(x.data, float_type_of(x.dtype), first * x.row_stride);
+  return part;
+}
+
+// y = x' w^T + bias + the branches, by blocks of rows. Every last factor adds the sum before it, so
+// that y is rounded once; two buffers take turns, since a factor cannot add to what it writes.
+void run_with_branches(const LinearState& state, const std::vector<Branch>& branches,
+                       const ConstMatrix& x, const Matrix& y, const ExecContext& ctx) {
+  const int64_t n = state.plan.n;
+  const int64_t block = branch_rows(x.rows, n);
+  int64_t rank = 0;
+  for (const Branch& branch : branches) rank = std::max(rank, branch.down->plan.n);
   constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
-  const Scratch main_memory = ctx.workspace().take(block * state.plan.n * kFloatBytes);
-  const Scratch inner_memory = ctx.workspace().take(block * state.plan.rank * kFloatBytes);
+  const int64_t sums = branches.size() > 1 ? 2 : 1;
+  const Scratch sum_memory = ctx.workspace().take(sums * block * n * kFloatBytes);
+  const Scratch inner_memory = ctx.workspace().take(block * rank * kFloatBytes);
   for (int64_t first = 0; first < x.rows; first += block) {
     const int64_t rows = std::min(block, x.rows - first);
-    const Matrix main = f32_matrix(main_memory, rows, state.plan.n);
-    const Matrix inner = f32_matrix(inner_memory, rows, state.plan.rank);
-    ConstMatrix part = x;
-    part.rows = rows;
-    part.data = offset_floats(x.data, float_type_of(x.dtype), first * x.row_stride);
-    LinearInput input(part, ctx);
-    run_main(state, input, main, ctx);
-    run_factor(*state.low_rank_down, input, branch_mul_scale(state), {}, inner, ctx);
-    LinearInput inner_input(inner, ctx);
-    Matrix out = y;
-    out.rows = rows;
-    out.data = offset_floats(y.data, float_type_of(y.dtype), first * y.row_stride);
-    run_factor(*state.low_rank_up, inner_input, {}, main, out, ctx);
+    Matrix sum = f32_matrix(sum_memory, rows, n);
+    Matrix next = sum;
+    if (sums > 1) next.data = sum_memory.as<float>() + block * n;
+    LinearInput input(some_rows(x, first, rows), ctx);
+    run_main(state, input, sum, ctx);
+    for (const Branch& branch : branches) {
+      const Matrix inner = f32_matrix(inner_memory, rows, branch.down->plan.n);
+      run_factor(*branch.down, input, branch.mul_scale, {}, inner, ctx);
+      LinearInput inner_input(inner, ctx);
+      const bool last = &branch == &branches.back();
+      run_factor(*branch.up, inner_input, {}, sum, last ? some_rows(y, first, rows) : next, ctx);
+      std::swap(sum, next);
+    }
   }
 }
 
 void run_checked(const LinearState& state, LinearInput& input, const Matrix& y,
                  const ExecContext& ctx) {
-  if (state.low_rank_down != nullptr) {
-    run_with_low_rank(state, input.matrix(), y, ctx);
-  } else {
+  if (state.low_rank_down == nullptr && state.adapter_down == nullptr) {
     run_main(state, input, y, ctx);
+  } else {
+    run_with_branches(state, branches_of(state), input.matrix(), y, ctx);
   }
 }
 

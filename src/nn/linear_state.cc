@@ -34,12 +34,12 @@ Tensor widened_bias(const std::string& name, const Tensor& bias, int64_t n) {
   return widened(bias);
 }
 
+}  // namespace
+
 std::shared_ptr<const LinearState> factor_state(const Tensor& factor, Isa isa) {
   if (factor.empty()) return nullptr;
   return make_linear_state(float_params("low-rank factor", factor, {}), isa);
 }
-
-}  // namespace
 
 LinearParams float_params(const std::string& name, const Tensor& weight,
                           const std::optional<Tensor>& bias) {
@@ -82,6 +82,8 @@ std::shared_ptr<const LinearState> make_linear_state(const LinearParams& params,
                        .deq_scale = params.deq_scale,
                        .low_rank_down = factor_state(params.low_rank_down, isa),
                        .low_rank_up = factor_state(params.low_rank_up, isa),
+                       .adapter_down = nullptr,
+                       .adapter_up = nullptr,
                        .policy = policy,
                        .isa = isa};
   return std::make_shared<const LinearState>(std::move(state));
@@ -117,7 +119,8 @@ int64_t resident_bytes(const LinearState& state) {
                           &state.input_offset, &state.quant_bias, &state.deq_scale}) {
     if (!t->empty()) bytes += t->byte_size();
   }
-  for (const auto& factor : {state.low_rank_down, state.low_rank_up}) {
+  for (const auto& factor :
+       {state.low_rank_down, state.low_rank_up, state.adapter_down, state.adapter_up}) {
     if (factor != nullptr) bytes += resident_bytes(*factor);
   }
   return bytes;

@@ -31,6 +31,10 @@ struct LinearState {
   // The low-rank branch: float linears [rank,k] and [n,rank], or null.
   std::shared_ptr<const LinearState> low_rank_down;
   std::shared_ptr<const LinearState> low_rank_up;
+  // An adapter's branch of the same form (LoRA), or null: y += (x down^T) up^T with x as given. It
+  // comes and goes without the weight, and no file of the layer holds it.
+  std::shared_ptr<const LinearState> adapter_down;
+  std::shared_ptr<const LinearState> adapter_up;
   TimestepPolicy policy;     // kPolicy only
   Isa isa = Isa::kPortable;  // ceiling that rows are chosen under
 };
@@ -46,6 +50,9 @@ std::shared_ptr<const LinearState> make_linear_state(const LinearParams& params,
 
 // The inverse: what a file holds, from what was packed.
 LinearParams params_of(const LinearState& state);
+
+// A low-rank factor: a float linear without bias. Null for an empty tensor.
+std::shared_ptr<const LinearState> factor_state(const Tensor& factor, Isa isa);
 
 int64_t resident_bytes(const LinearState& state);
 

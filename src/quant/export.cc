@@ -188,6 +188,7 @@ class Exporter {
   }
 
   void copy_config(const StagingFolder& folder) const {
+    if (source_.folder().empty()) return;
     std::ifstream config(source_.folder() / kConfigName, std::ios::binary);
     if (!config) return;  // a bare file has none
     const std::string text{std::istreambuf_iterator<char>(config), {}};
