@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 namespace mezzotint {
 
@@ -29,6 +30,7 @@ enum class ErrorFeedback : uint8_t {
 
 struct Calibration {
   std::filesystem::path statistics{};  // empty: none, and nothing below applies
+  std::string model{};  // whose statistics they must be; empty: the identity of the source
   RangeRule range = RangeRule::kMse;
   Smoothing smoothing = Smoothing::kSearch;
   ErrorFeedback feedback = ErrorFeedback::kByName;

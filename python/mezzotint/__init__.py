@@ -14,9 +14,19 @@ from mezzotint.linear import PackedLinear, load_linear
 from mezzotint.report import LayerReport, Report
 from mezzotint.timestep import TimestepManager, TimestepPolicyConfig
 
+del report  # the submodule: report() is a function, below
+
 # What needs torch, which is imported with it.
 _WITH_TORCH = {
     "FP8Attention": "mezzotint.attention",
+    "collect": "mezzotint._collect",
+    "load_lora": "mezzotint._lora",
+    "merge_statistics": "mezzotint._collect",
+    "report": "mezzotint._compare",
+    "save": "mezzotint._save",
+    "set_lora_scale": "mezzotint._lora",
+    "track_timesteps": "mezzotint._timesteps",
+    "unload_lora": "mezzotint._lora",
     "QuantLinear": "mezzotint.modules",
     "install_as": "mezzotint._alias",
     "quantize": "mezzotint.quantization",
@@ -34,10 +44,18 @@ __all__ = [
     "TimestepManager",
     "TimestepPolicyConfig",
     "__version__",
+    "collect",
     "install_as",
     "load_linear",
+    "load_lora",
+    "merge_statistics",
     "quantize",
     "quantize_model",
+    "report",
+    "save",
+    "set_lora_scale",
+    "track_timesteps",
+    "unload_lora",
 ]
 
 

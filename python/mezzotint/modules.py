@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mezzotint import _core
-from mezzotint._tensors import from_bytes, to_bytes
+from mezzotint._adapters import Adapter, stacked
+from mezzotint._tensors import from_bytes, to_bytes, to_tuple
 from mezzotint.linear import default_context
 from mezzotint.timestep import TimestepManager, TimestepPolicyConfig
 
@@ -62,6 +63,7 @@ class QuantLinear(nn.Module):
         self.out_features: int = layer.out_features
         self.dtype = dtype  # x is rounded to it; None: x is taken as it comes
         self._policy = policy if layer.steps else None
+        self.adapters: dict[str, Adapter] = {}  # LoRA by name; set_adapters() changes them
         self._adopt(layer, parts)
 
     def __getattr__(self, name: str) -> Any:
@@ -158,6 +160,25 @@ class QuantLinear(nn.Module):
         self._steps: int = layer.steps
         self._bound: tuple[list[int], _core.BoundLinear | None] = ([], None)
         self._policy_version = 0 if self._policy is None else -1  # -1: not yet the layer's
+        if self.adapters:
+            self.set_adapters(self.adapters)
+
+    def set_adapters(self, adapters: dict[str, Adapter]) -> None:
+        """Low-rank branches that are added to y, in place of those before; the weight stays as it is.
+
+        They are no part of state_dict. Raises mezzotint.Error for shapes that do not fit.
+        """
+        down, up = stacked(adapters.values())
+        factors = (None, None) if down is None else (to_tuple(down), to_tuple(up))
+        layer, part = self._layer.with_adapter(*factors)
+        self._layer, self.adapters = layer, dict(adapters)
+        self._buffers.pop("adapter", None)
+        self._names = [name for name in self._names if name != "adapter"]
+        if part is not None:
+            self._names.append("adapter")
+            self._buffers["adapter"] = part
+            self._non_persistent_buffers_set.add("adapter")
+        self._bound = ([], None)
 
     @staticmethod
     def _buffer_name(part: str) -> str:
@@ -174,8 +195,9 @@ class QuantLinear(nn.Module):
             self._layer = self._layer.with_policy(self._policy.text())
         for buffer, (name, dtype, shape) in zip(buffers, self._layer.parts, strict=True):
             self._check_part(name, buffer, dtype, shape)
-        if buffers[0].data_ptr() % _ALIGNMENT:
-            self._buffers["packed"] = buffers[0] = buffers[0].clone()
+        for i, name in enumerate(self._names):
+            if buffers[i].dtype == torch.uint8 and buffers[i].data_ptr() % _ALIGNMENT:
+                self._buffers[name] = buffers[i] = buffers[i].clone()
         addresses = [buffer.data_ptr() for buffer in buffers]
         bound = self._layer.bind(addresses)
         self._bound = (addresses, bound)
@@ -270,8 +292,9 @@ class QuantLinear(nn.Module):
     def extra_repr(self) -> str:
         layer = self._layer
         group = f", group={layer.group}" if layer.group else ""
+        lora = f", LoRA {' '.join(self.adapters)}" if self.adapters else ""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, {layer.algorithm}, {layer.bits} bits{group}, "
-            f"{self.nbytes} bytes"
+            f"{self.nbytes} bytes{lora}"
         )

@@ -135,15 +135,30 @@ def quantize_model(
     group_size: int = 0,
     map: LinearMap | None = None,
     compat: str | None = None,
+    stats: Path | None = None,
+    range: str = "mse",
+    smooth: bool = True,
+    gptq: bool = False,
 ) -> nn.Module:
     """Quantizes the linears of a float model in memory, in place, and returns the model.
 
     ``exclude`` wins, then the first of ``rules`` (pattern, algorithm or "float"), then ``algo``;
     layers with fewer than 32 input features stay float unless a rule names them. Patterns are globs
     over layer names ("*" crosses dots) or "re:..."; one that matches nothing is an error.
+
+    stats
+        What collect() wrote of this very model: for algorithms that need statistics, and for better
+        results with the others. ``range`` (of static scales: "mse", "minmax" or "percentile"),
+        ``smooth`` (whether outliers of activations may move into weights) and ``gptq`` (error feedback
+        for every algorithm) say how they are used, as ``mezzotint quantize`` does.
     """
     _check_model(model)
     _check_compat(compat)
+    if stats is not None:
+        from mezzotint._calibrated import CalibratedPlan
+
+        plan = CalibratedPlan(model, algo, rules, exclude, group_size, map, compat == "upstream")
+        return plan.apply(os.fspath(stats), range, smooth, gptq)
     linears = find_linears(model, map)
     pairs = list(rules.items() if isinstance(rules, Mapping) else rules)
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)

@@ -15,6 +15,7 @@ class LayerReport:
     in_features: int
     bytes_before: int
     bytes_after: int
+    weight_sqnr_db: float = 0.0  # 10 log10(sum w^2 / sum (w - w')^2); 0: not known, as of files
 
 
 @dataclass

@@ -5,9 +5,12 @@
 
 namespace mezzotint {
 
-void bind_module_layers(nanobind::module_& module);  // layers of nn.Modules, quantize()
-void bind_weights(nanobind::module_& module);        // tensors of a quantized folder
-void bind_attention(nanobind::module_& module);      // FP8 attention
-void bind_fp8_blocks(nanobind::module_& module);     // codes of attention inputs
+void bind_module_layers(nanobind::module_& module);    // layers of nn.Modules, quantize()
+void bind_model_quantizer(nanobind::module_& module);  // layers of float models
+void bind_collector(nanobind::module_& module);        // statistics of a running model
+void bind_folder_writer(nanobind::module_& module);    // quantized folders
+void bind_weights(nanobind::module_& module);          // tensors of a quantized folder
+void bind_attention(nanobind::module_& module);        // FP8 attention
+void bind_fp8_blocks(nanobind::module_& module);       // codes of attention inputs
 
 }  // namespace mezzotint

@@ -160,6 +160,9 @@ NB_MODULE(_core, module) {
       .def_prop_ro("mul_scale", &floats_of<&LinearState::mul_scale>);
 
   bind_module_layers(module);
+  bind_model_quantizer(module);
+  bind_collector(module);
+  bind_folder_writer(module);
   bind_weights(module);
   bind_attention(module);
   bind_fp8_blocks(module);

@@ -33,6 +33,8 @@ constexpr std::array kFloatParts = {
     FloatPart{"deq_scale", &LinearState::deq_scale},
 };
 
+constexpr const char* kAdapterPart = "adapter";  // two blobs: down, up
+
 // What "packed" holds, in this order: blobs, then tensors that are no F32.
 constexpr std::array kTensorSegments = {&LinearState::block_scale, &LinearState::quant_bias};
 constexpr size_t kBlobs = 3;  // the weight and the two low-rank factors
@@ -165,6 +167,10 @@ LinearState ModuleLayer::state(std::span<const uintptr_t> addresses) const {
   }
   for (size_t i = 1; i < part_shapes_.size(); ++i) {
     const PartShape& shape = part_shapes_[i];
+    if (shape.name == kAdapterPart) {
+      borrow_adapter(addresses[i], state);
+      continue;
+    }
     const auto part =
         std::ranges::find_if(kFloatParts, [&](const FloatPart& p) { return p.name == shape.name; });
     state.*part->member = borrow(addresses[i], shape.dtype, shape.shape);
@@ -192,6 +198,47 @@ LayerTensors ModuleLayer::file_tensors(std::span<const uintptr_t> addresses) con
   const LinearParams params = params_of(state(addresses));
   return rewrite_layer_params(
       served_algorithm(description_.algorithm, {.layer = description_.name}), params, forms_);
+}
+
+void ModuleLayer::borrow_adapter(uintptr_t address, LinearState& state) const {
+  const auto* data = reinterpret_cast<const std::byte*>(address);
+  const int64_t size = part_shapes_.back().shape[0];
+  state.adapter_down =
+      with_blob(*outline_.adapter_down, Buffer::borrow_const(data, adapter_up_offset_));
+  state.adapter_up =
+      with_blob(*outline_.adapter_up,
+                Buffer::borrow_const(data + adapter_up_offset_, size - adapter_up_offset_));
+}
+
+ModuleLayer::Adapted ModuleLayer::with_adapter(const Tensor& down, const Tensor& up) const {
+  Adapted adapted = {.layer = *this, .part = std::nullopt};
+  ModuleLayer& layer = adapted.layer;
+  std::erase_if(layer.part_shapes_,
+                [](const PartShape& part) { return part.name == kAdapterPart; });
+  layer.outline_.adapter_down = layer.outline_.adapter_up = nullptr;
+  if (down.empty()) return adapted;
+  if (down.shape().size() != 2 || up.shape().size() != 2 || down.dim(0) != up.dim(1) ||
+      down.dim(1) != description_.k || up.dim(0) != description_.n) {
+    throw Error(ErrorCode::kUsage, "an adapter does not fit the layer",
+                {.layer = description_.name,
+                 .expected = fmt::format("[rank,{}] and [{},rank]", description_.k, description_.n),
+                 .found = to_string(down.shape()) + " and " + to_string(up.shape())});
+  }
+  const auto down_state = factor_state(down, outline_.isa);
+  const auto up_state = factor_state(up, outline_.isa);
+  layer.adapter_up_offset_ = aligned(down_state->blob.size());
+  Tensor part = Tensor::allocate(DType::kU8, {layer.adapter_up_offset_ + up_state->blob.size()});
+  auto* bytes = part.mutable_data<uint8_t>();
+  std::memset(bytes, 0, static_cast<size_t>(part.byte_size()));
+  for (const auto& [blob, offset] : {std::pair(down_state->blob, int64_t{0}),
+                                     std::pair(up_state->blob, layer.adapter_up_offset_)}) {
+    std::memcpy(bytes + offset, blob.data(), static_cast<size_t>(blob.size()));
+  }
+  layer.outline_.adapter_down = without_bytes(down_state);
+  layer.outline_.adapter_up = without_bytes(up_state);
+  layer.part_shapes_.push_back({kAdapterPart, DType::kU8, part.shape()});
+  adapted.part = ModulePart{kAdapterPart, std::move(part)};
+  return adapted;
 }
 
 ModuleLayer ModuleLayer::with_policy(TimestepPolicy policy) const {
@@ -237,12 +284,10 @@ HeldLayer layer_of_tensors(const LayerDescription& description, const LayerTenso
   return hold_layer(description, forms_of(tensors), *state);
 }
 
-HeldLayer layer_of_float(const LayerDescription& description, const FloatSource& source,
-                         int64_t group_size, const ExecContext& ctx) {
+HeldLayer layer_of_float(const LayerDescription& description, const FloatLayer& source,
+                         const WriteOptions& how, const ExecContext& ctx) {
   const AlgorithmRow& row = served_algorithm(description.algorithm, {.layer = description.name});
-  LayerTensors tensors = write_layer_params(
-      row, {.name = description.name, .weight = source.weight, .bias = source.bias},
-      {.group_size = group_size, .compat = description.compat}, ctx);
+  LayerTensors tensors = write_layer_params(row, source, how, ctx);
   for (NamedTensor& t : tensors) t.name.erase(0, description.name.size() + 1);
   return layer_of_tensors(description, tensors);
 }

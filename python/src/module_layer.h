@@ -65,6 +65,11 @@ class ModuleLayer {
   LayerTensors file_tensors(std::span<const uintptr_t> addresses) const;
   ModuleLayer with_policy(TimestepPolicy policy) const;
 
+  // This layer with y += (x down^T) up^T, down:[r,k] and up:[n,r] F32, in place of what it had of
+  // the kind; empty tensors: with none. The part, "adapter", comes last.
+  struct Adapted;
+  Adapted with_adapter(const Tensor& down, const Tensor& up) const;
+
  private:
   // A range of "packed".
   struct Segment {
@@ -74,6 +79,7 @@ class ModuleLayer {
   };
 
   Tensor take_segments(std::span<const Tensor> tensors);
+  void borrow_adapter(uintptr_t address, LinearState& state) const;
   LinearState state(std::span<const uintptr_t> addresses) const;
 
   LayerDescription description_;
@@ -81,6 +87,12 @@ class ModuleLayer {
   LinearState outline_;
   std::vector<PartShape> part_shapes_;
   std::vector<Segment> segments_;  // in the order of kSegments (module_layer.cc)
+  int64_t adapter_up_offset_ = 0;  // in the part "adapter", where there is one
+};
+
+struct ModuleLayer::Adapted {
+  ModuleLayer layer;
+  std::optional<ModulePart> part;
 };
 
 struct HeldLayer {
@@ -97,11 +109,7 @@ HeldLayer hold_layer(LayerDescription description, std::vector<TensorPlan> forms
 HeldLayer layer_of_tensors(const LayerDescription& description, const LayerTensors& tensors);
 
 // Quantizes a float weight; the tensors are those an export would write.
-struct FloatSource {
-  Tensor weight;
-  std::optional<Tensor> bias;
-};
-HeldLayer layer_of_float(const LayerDescription& description, const FloatSource& source,
-                         int64_t group_size, const ExecContext& ctx);
+HeldLayer layer_of_float(const LayerDescription& description, const FloatLayer& source,
+                         const WriteOptions& how, const ExecContext& ctx);
 
 }  // namespace mezzotint

@@ -12,10 +12,12 @@
 #include <vector>
 
 #include "bindings.h"
+#include "held_layer_tuple.h"
 #include "load_model.h"
 #include "mezzotint/context.h"
 #include "mezzotint/report.h"
 #include "module_layer.h"
+#include "slot_tuples.h"
 #include "torch_tensor.h"
 
 namespace nb = nanobind;
@@ -24,10 +26,7 @@ using namespace nb::literals;
 namespace mezzotint {
 namespace {
 
-using NamedTorchTensors = std::vector<std::pair<std::string, TorchTensor>>;
 using Form = std::tuple<std::string, std::string, std::vector<int64_t>>;
-// name, out_features, in_features, has a bias, bytes
-using SlotTuple = std::tuple<std::string, int64_t, int64_t, bool, int64_t>;
 
 // A Linear on memory of Python's, which must stay while it runs.
 struct BoundLinear {
@@ -49,16 +48,6 @@ struct BoundLinear {
     }
   }
 };
-
-nb::tuple held_tuple(const HeldLayer& held) {
-  nb::dict parts;
-  for (const ModulePart& part : held.parts) {
-    const bool is_packed = part.tensor.dtype() == DType::kU8;
-    parts[part.name.c_str()] =
-        is_packed ? torch_view<uint8_t>(part.tensor) : torch_view<float>(part.tensor);
-  }
-  return nb::make_tuple(held.layer, parts);
-}
 
 Compat compat_of(bool upstream) { return upstream ? Compat::kUpstream : Compat::kNone; }
 
@@ -91,13 +80,23 @@ nb::tuple layer_from_float(const std::string& name, const std::string& algorithm
                            int64_t group_size, bool upstream, const ExecContext& context) {
   const auto hold = [&] {
     const nb::gil_scoped_release no_gil;
-    FloatSource source = {.weight = borrowed(weight), .bias = std::nullopt};
+    FloatLayer source = {.name = name, .weight = borrowed(weight), .bias = std::nullopt};
     if (bias) source.bias = borrowed(*bias);
     return layer_of_float(
         describe(name, algorithm, source.weight.dim(0), source.weight.dim(1), upstream, {}), source,
-        group_size, context);
+        {.group_size = group_size, .compat = compat_of(upstream)}, context);
   };
   return held_tuple(hold());
+}
+
+// The layer with the branch, and the buffer "adapter" to keep beside the others, or None.
+nb::tuple with_adapter(const ModuleLayer& self, const std::optional<TorchTensor>& down,
+                       const std::optional<TorchTensor>& up) {
+  const auto tensor = [](const std::optional<TorchTensor>& t) {
+    return t ? borrowed(*t) : Tensor();
+  };
+  const ModuleLayer::Adapted adapted = self.with_adapter(tensor(down), tensor(up));
+  return nb::make_tuple(adapted.layer, adapted.part ? part_view(*adapted.part) : nb::none());
 }
 
 nb::dict file_tensors(const ModuleLayer& self, const std::vector<uintptr_t>& addresses) {
@@ -138,14 +137,6 @@ nb::dict report_dict(const Report& report) {
   dict["notes"] = report.notes;
   dict["summary"] = summary(report);
   return dict;
-}
-
-std::vector<LinearSlot> slots_of(const std::vector<SlotTuple>& tuples) {
-  std::vector<LinearSlot> slots;
-  for (const auto& [name, n, k, has_bias, bytes] : tuples) {
-    slots.push_back({.name = name, .n = n, .k = k, .has_bias = has_bias, .bytes = bytes});
-  }
-  return slots;
 }
 
 nb::tuple load(const std::vector<SlotTuple>& slots, const std::vector<std::string>& modules,
@@ -222,6 +213,7 @@ void bind_module_layers(nb::module_& module) {
           },
           "addresses"_a)
       .def("file_tensors", &file_tensors, "addresses"_a)
+      .def("with_adapter", &with_adapter, "down"_a.none(), "up"_a.none())
       .def(
           "with_policy",
           [](const ModuleLayer& self, const std::string& policy) {

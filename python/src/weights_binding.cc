@@ -1,4 +1,5 @@
 // _core.Weights: the tensors of a quantized folder that no layer takes.
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -27,6 +28,9 @@ void bind_weights(nb::module_& module) {
             return WeightStore::open(find_quantized_files(path, rank).weights);
           },
           "path"_a, "rank"_a.none())
+      .def_static(
+          "of_file", [](const std::string& path) { return WeightStore::open_file(path); }, "path"_a)
+      .def("metadata", &WeightStore::metadata)
       .def("names",
            [](const WeightStore& self) {
              std::vector<std::string> names;

@@ -115,7 +115,7 @@ std::string to_text(const Calibration& how) {
 
 Statistics read_statistics_of(const WeightStore& source, const Calibration& how) {
   Statistics statistics = read_statistics(how.statistics);
-  const std::string identity = model_identity(source);
+  const std::string identity = how.model.empty() ? model_identity(source) : how.model;
   if (statistics.model != identity) {
     throw Error(ErrorCode::kUsage, "the statistics are of another model",
                 {.file = how.statistics.string(),

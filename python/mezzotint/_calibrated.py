@@ -1,0 +1,76 @@
+"""quantize_model() with statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from mezzotint import _core
+from mezzotint._tensors import to_tuple
+from mezzotint.linear import default_context
+from mezzotint.modules import QuantLinear
+from mezzotint.quantization import FoundLinear, LinearMap, find_linears, finish
+from mezzotint.report import Report
+
+
+def identity_of(model: nn.Module) -> str:
+    """The identity of the files that this model would be saved as."""
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if isinstance(tensor, torch.Tensor) and not tensor.is_meta
+    }
+    return _core.model_identity([(name, to_tuple(t)) for name, t in tensors.items()])
+
+
+class CalibratedPlan:
+    """Arguments of quantize_model(), which explains them."""
+
+    def __init__(
+        self, model: nn.Module, algo: str, rules: Any, exclude: str | Iterable[str],
+        group_size: int, map: LinearMap | None, upstream: bool,
+    ) -> None:  # fmt: skip
+        self._model = model
+        self._linears = find_linears(model, map)
+        pairs = [tuple(rule) for rule in (rules.items() if isinstance(rules, Mapping) else rules)]
+        patterns = [exclude] if isinstance(exclude, str) else list(exclude)
+        self._selection = (algo, pairs, patterns, group_size, upstream)
+
+    def apply(self, stats: str, range: str, smooth: bool, gptq: bool) -> nn.Module:
+        tensors = [pair for linear in self._linears for pair in _tensors_of(linear)]  # C++ borrows
+        quantizer = _core.ModelQuantizer(
+            [(name, to_tuple(tensor)) for name, tensor in tensors],
+            [linear.slot() for linear in self._linears], *self._selection,
+            (stats, identity_of(self._model), range, smooth, gptq), default_context(),
+        )  # fmt: skip
+        replaced, rows = {}, []
+        for linear, (algorithm, reason) in zip(self._linears, quantizer.choices, strict=True):
+            after, sqnr_db = linear.bytes, 0.0
+            if algorithm:
+                _require_bytes(linear)
+                held, sqnr_db = quantizer.layer(linear.name)
+                replaced[linear.name] = QuantLinear(*held)
+                after = replaced[linear.name].nbytes
+            row = (linear.name, algorithm or "FLOAT", reason, *linear.weight.shape, linear.bytes, after)
+            rows.append((*row, sqnr_db))
+        parts = {"layers": rows, "unmatched": [], "notes": quantizer.notes}
+        parts["summary"] = _core.summary([row[:7] for row in rows])
+        return finish(self._model, self._linears, replaced, Report._of(parts), None)
+
+
+def _tensors_of(linear: FoundLinear) -> list[tuple[str, torch.Tensor]]:
+    """As a file would hold them; none on the meta device."""
+    named = [("weight", linear.weight), ("bias", linear.bias)]
+    return [
+        (f"{linear.name}.{key}", tensor.detach().cpu().contiguous())
+        for key, tensor in named
+        if tensor is not None and not tensor.is_meta
+    ]
+
+
+def _require_bytes(linear: FoundLinear) -> None:
+    if linear.weight.is_meta:
+        raise ValueError(f"layer {linear.name} is on the meta device: there is no weight to quantize")

@@ -1,0 +1,79 @@
+"""examples/python and the pages that are made of them."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "python"
+TUTORIAL = EXAMPLES / "quantize_demo_model.py"
+
+
+def run(script, *arguments):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory):
+    out = tmp_path_factory.mktemp("tutorial")
+    return out, run(TUTORIAL, "--model", ROOT / "demo", "--out", out, "--prompts", 1, "--steps", 4)
+
+
+def test_the_tutorial_quantizes_the_demo_model(tutorial):
+    out, printed = tutorial
+    psnr = [float(value) for value in re.findall(r"PSNR ([\d.]+) dB", printed)]
+    assert len(psnr) == 1 and 25 < psnr[0] < 80  # equal pictures would be no quantization
+    verdict = re.search(r"(\d+) layers compared, \d+ kept float; .* output SQNR ([\d.]+) dB", printed)
+    assert int(verdict[1]) == 44 and 15 < float(verdict[2]) < 80
+    assert "transformer_blocks.0.attn.to_q" in (out / "report.html").read_text()
+
+
+def test_its_folder_stands_alone(tutorial):
+    out, _ = tutorial
+    command = [sys.executable, "-m", "mezzotint", "inspect", str(out / "quantized"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (out / "quantized" / "config.json").exists()
+    printed = run(EXAMPLES / "one_layer_on_numpy.py", out / "quantized", "transformer_blocks.0.attn.to_q")
+    assert printed.startswith("W8A8_TIMESTEP [16, 256] -> [16, 256] by ")
+
+
+def test_the_command_line_tool_draws_with_it(tutorial):
+    """C++ alone, from what Python saved."""
+    out, _ = tutorial
+    command = [
+        sys.executable, "-m", "mezzotint", "generate", ROOT / "demo", "--quant", out / "quantized",
+        "--prompt-id", 3, "--seed", 7, "--steps", 4, "-o", out / "out.png",
+    ]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (out / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def dedented_lines(text):
+    return [line for line in textwrap.dedent(text).splitlines() if line.strip()]
+
+
+def test_the_page_shows_the_program():
+    program = [line.strip() for line in dedented_lines(TUTORIAL.read_text())]
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
+    assert len(blocks) == 5
+    for block in blocks:
+        lines = [line.strip() for line in dedented_lines(block)]
+        starts = [i for i, line in enumerate(program) if line == lines[0]]
+        assert any(program[i : i + len(lines)] == lines for i in starts), block
+
+
+def test_examples_are_short():
+    scripts = list(EXAMPLES.glob("*.py"))
+    assert len(scripts) == 2
+    assert all(len(script.read_text().splitlines()) <= 120 for script in scripts)
