@@ -90,6 +90,11 @@ class QuantLinear(nn.Module):
         return self._policy if self._steps else None
 
     @property
+    def qweight(self) -> torch.Tensor:
+        """What peft looks for where it would find ``weight``."""
+        return self.packed
+
+    @property
     def nbytes(self) -> int:
         """Of all buffers."""
         return sum(buffer.nbytes for buffer in self._parts())

@@ -77,3 +77,23 @@ def test_examples_are_short():
     scripts = list(EXAMPLES.glob("*.py"))
     assert len(scripts) == 2
     assert all(len(script.read_text().splitlines()) <= 120 for script in scripts)
+
+
+def test_the_bytes_of_the_formats_page():
+    import torch
+    from torch import nn
+
+    from mezzotint import quantize_model
+    from mezzotint._tensors import NAMES
+
+    row = [0.5, -1.0, 0.25, 0.75, -0.125, 0.0, 1.0, -0.5] + [0.0] * 24
+    page = (ROOT / "docs" / "formats.md").read_text()
+    table = re.findall(r"^\| (W\w+) \| (\w+) \| (\w+) \[([\d,]+)\] \| ([0-9a-f ]+) \|$", page, re.MULTILINE)
+    assert len(table) == 9
+    for label, name, dtype, shape, expected in table:
+        model = nn.Sequential(nn.Linear(32, 1, bias=False))
+        model[0].weight = nn.Parameter(torch.tensor([row]))
+        tensor = quantize_model(model, algo=label)[0].file_tensors()[name]
+        assert (NAMES[tensor.dtype], list(tensor.shape)) == (dtype, [int(n) for n in shape.split(",")])
+        stored = bytes(tensor.contiguous().view(torch.uint8).flatten().tolist())
+        assert stored.startswith(bytes.fromhex(expected)), (label, name, stored.hex(" "))

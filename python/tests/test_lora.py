@@ -341,3 +341,27 @@ def test_broken_files(tmp_path):
     (tmp_path / "y.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match="expected one .safetensors file .* got x.safetensors, y.safe"):
         load_lora(model, tmp_path)
+
+
+# --- peft --------------------------------------------------------------------------------------------
+
+
+def test_peft_puts_its_own_lora_beside_quantized_layers():
+    peft = pytest.importorskip("peft")
+    ours = quantize_model(float_model("tiny"), algo="w8a16")
+    x = input_of(64)
+    plain, lora = ours(x), lora_of(ours)
+    load_lora(ours, lora, scale=1.5)
+    config = mezzotint.register_peft(
+        peft.LoraConfig(r=RANK, lora_alpha=RANK * 1.5, target_modules=list(layers_of(ours)))
+    )
+    model = peft.get_peft_model(quantize_model(float_model("tiny"), algo="w8a16"), config)
+    named = {f"base_model.model.{key.removesuffix('.weight')}.default.weight": t for key, t in lora.items()}
+    missing, unexpected = model.load_state_dict(named, strict=False)
+    assert not unexpected and not [key for key in missing if "lora" in key]
+    with torch.no_grad():
+        assert torch.allclose(model(x), ours(x), rtol=1e-4, atol=1e-5)
+        with model.disable_adapter():
+            assert torch.equal(model(x), plain)
+    with pytest.raises(RuntimeError, match="is quantized: LoRA stays beside its weight"):
+        model.merge_adapter()
