@@ -59,21 +59,32 @@ MZ_VEC Vec round_half_even(const Vec& a) {
   return lanes([&](int i) { return mezzotint::round_half_even(a.lane[i]); });
 }
 
-MZ_VEC Vec max_magnitude(const Vec& a, const Vec& b) {
-  return lanes([&](int i) {
-    const auto x = std::bit_cast<uint32_t>(absolute(a.lane[i]));
-    const auto y = std::bit_cast<uint32_t>(absolute(b.lane[i]));
-    return std::bit_cast<float>(x > y ? x : y);
-  });
-}
+// Four lanes as compilers' generic vectors: what bit patterns go through is not vectorized by
+// itself.
+using Floats4 [[gnu::vector_size(16)]] = float;
+using Ints4 [[gnu::vector_size(16)]] = int32_t;
+struct Bits16 {
+  Ints4 words[4];
+};
 
-MZ_VEC float largest_lane(const Vec& a) {
-  uint32_t largest = 0;
-  for (const float lane : a.lane) {
-    const auto bits = std::bit_cast<uint32_t>(lane);
-    largest = bits > largest ? bits : largest;
+// Magnitudes order as integers.
+MZ_VEC Vec max_magnitude(const Vec& a, const Vec& b) {
+  const auto x = std::bit_cast<Bits16>(a), y = std::bit_cast<Bits16>(b);
+  Bits16 result;
+  for (int i = 0; i < 4; ++i) {
+    const Ints4 u = x.words[i] & 0x7fffffff, v = y.words[i] & 0x7fffffff;
+    result.words[i] = u > v ? u : v;
   }
-  return std::bit_cast<float>(largest);
+  return std::bit_cast<Vec>(result);
+}
+MZ_VEC float largest_lane(const Vec& a) {
+  const auto bits = std::bit_cast<Bits16>(a);
+  const Ints4 lo = bits.words[0] > bits.words[1] ? bits.words[0] : bits.words[1];
+  const Ints4 hi = bits.words[2] > bits.words[3] ? bits.words[2] : bits.words[3];
+  const Ints4 four = lo > hi ? lo : hi;
+  const int32_t even = four[0] > four[2] ? four[0] : four[2];
+  const int32_t odd = four[1] > four[3] ? four[1] : four[3];
+  return std::bit_cast<float>(even > odd ? even : odd);
 }
 MZ_VEC Vec finite_or_zero(const Vec& a) {
   return lanes([&](int i) { return is_finite(a.lane[i]) ? a.lane[i] : 0.0f; });
@@ -152,12 +163,45 @@ MZ_VEC Vec round_e4m3(const Vec& a) {
 MZ_VEC Vec load_e4m3(const uint8_t* p) {
   return lanes([&](int i) { return e4m3_to_float(p[i]); });
 }
-MZ_VEC void store_e4m3(uint8_t* p, const Vec& a) {
-  for (int i = 0; i < 16; ++i) p[i] = e4m3_from_float(a.lane[i], Rounding::kHalfEven);
+
+MZ_VEC void store_codes(uint8_t* p, const Bits16& codes) {
+  int32_t words[16];
+  __builtin_memcpy(words, codes.words, sizeof words);
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>(words[i]);
 }
 
+// The magnitude of `bits`, at most `largest`, rounded to units of `place` * 2^-23 of its binade, or
+// of `normal` below that: cpu/avx512/vec16.h, round_e4m3.
+MZ_VEC Floats4 round_magnitude(Ints4 bits, float largest, float normal, float place) {
+  const Ints4 most = Ints4{} + std::bit_cast<int32_t>(largest);
+  const Ints4 least = Ints4{} + std::bit_cast<int32_t>(normal);
+  const Ints4 absolute = bits & 0x7fffffff;
+  const Ints4 magnitude = absolute < most ? absolute : most;
+  const Ints4 binade = magnitude & 0x7f800000;
+  const auto unit_place = std::bit_cast<Floats4>(binade > least ? binade : least) * place;
+  return (std::bit_cast<Floats4>(magnitude) + unit_place) - unit_place;
+}
+
+MZ_VEC void store_e4m3(uint8_t* p, const Vec& a) {
+  Bits16 codes = std::bit_cast<Bits16>(a);
+  for (Ints4& bits : codes.words) {
+    const Floats4 rounded = round_magnitude(bits, kE4M3Max, 0x1p-6f, 0x1.8p20f);
+    const Ints4 code = (std::bit_cast<Ints4>(rounded * 0x1p-120f) >> 20) | ((bits >> 24) & 0x80);
+    const Ints4 is_nan = (bits & 0x7fffffff) > 0x7f800000;
+    bits = is_nan ? Ints4{} + kE4M3NaN : code;
+  }
+  store_codes(p, codes);
+}
+// Twice a rounded magnitude is one of 0 1 2 3 4 6 8 12, whose codes are 0..7.
 MZ_VEC void store_e2m1(uint8_t* p, const Vec& a) {
-  for (int i = 0; i < 16; ++i) p[i] = e2m1_from_float(a.lane[i], Rounding::kHalfEven);
+  Bits16 codes = std::bit_cast<Bits16>(a);
+  for (Ints4& bits : codes.words) {
+    const Floats4 rounded = round_magnitude(bits, kE2M1Max, 1.0f, 0x1.8p22f);
+    const auto doubled = __builtin_convertvector(rounded + rounded, Ints4);
+    const Ints4 above4 = (doubled > 4) & (doubled - 4), above8 = (doubled > 8) & (doubled - 8);
+    bits = (doubled - (above4 >> 1) - (above8 >> 2)) | ((bits >> 28) & 8);
+  }
+  store_codes(p, codes);
 }
 
 MZ_VEC Vec load_bf16(const uint16_t* p) {
