@@ -43,10 +43,29 @@ constexpr int64_t panel_stream_scratch_bytes(int64_t k) {
   return kPanelStreamMaxRows * panel_k(k) * kFloatBytes + kLastVector;
 }
 
+// By dot products of bf16 they may be 16.
+constexpr int64_t kPanelStream16Rows = 16;
+constexpr int64_t kPanelStream16TileN = 256;  // x is converted once per 256 outputs
+
+// The scales of 16 runs of a panel, and x as pairs of bf16, k up to whole vectors of 32.
+constexpr int64_t kStreamScaleBytes = 16 * kPanelColumns * 4;
+template <int64_t kRows>
+constexpr int64_t panel_bf16_stream_scratch_bytes(int64_t k) {
+  constexpr int64_t kBf16Bytes = 2, kVector = 32;
+  return kStreamScaleBytes + kRows * (panel_k(k) + kVector) * kBf16Bytes;
+}
+
+constexpr const char* declines_panel_stream_weights(const QuantScheme& weight) noexcept {
+  if (weight.asymmetric) return "offsets are for tiles";
+  return weight.group % kPanelStep == 0 ? nullptr : "takes groups of whole steps of 8";
+}
 constexpr const char* declines_panel_stream(const LinearQuery& query) noexcept {
   if (query.m > kPanelStreamMaxRows) return "more than 4 rows: tiles read the weights fewer times";
-  if (query.weight.asymmetric) return "offsets are for tiles";
-  return query.weight.group % kPanelStep == 0 ? nullptr : "takes groups of whole steps of 8";
+  return declines_panel_stream_weights(query.weight);
+}
+constexpr const char* declines_panel_stream16(const LinearQuery& query) noexcept {
+  if (query.m > kPanelStream16Rows) return "more than 16 rows: tiles expand weights less often";
+  return declines_panel_stream_weights(query.weight);
 }
 
 // bf16 dot products: groups are scaled on their sums, which must end where blocks of k do.
@@ -65,6 +84,10 @@ constexpr const char* declines_panel_bf16(const LinearQuery& query) noexcept {
 
 constexpr const char* declines_panel_bf16_stream(const LinearQuery& query) noexcept {
   const char* reason = declines_panel_stream(query);
+  return reason != nullptr ? reason : declines_panel_bf16(query);
+}
+constexpr const char* declines_panel_bf16_stream16(const LinearQuery& query) noexcept {
+  const char* reason = declines_panel_stream16(query);
   return reason != nullptr ? reason : declines_panel_bf16(query);
 }
 

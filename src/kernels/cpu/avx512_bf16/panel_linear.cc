@@ -7,14 +7,6 @@
 // 28 cycles, so that the latency of 6 does not show. A panel's weights become bf16 once per 224
 // rows: int8 takes 10 instructions of 16 lanes per pair of k beside 448 dot products.
 
-#include "kernels/cpu/avx512/vec16.h"
-
-#define MZ_ISA avx512_bf16
-
-namespace mezzotint::avx512_bf16 {
-using namespace avx512;  // NOLINT(google-build-using-namespace): the vectors of the lower level
-}
-
 #include "kernels/cpu/avx512_bf16/panel_weights.inl"
 #include "kernels/float_panel_rows.h"
 #include "kernels/panel_tiles.inl"
@@ -22,18 +14,10 @@ using namespace avx512;  // NOLINT(google-build-using-namespace): the vectors of
 namespace mezzotint::avx512_bf16 {
 namespace {
 
-constexpr int kVectors = 2;
 constexpr int kMaxTileRows = 14;
 constexpr int kUnroll = 4;  // pairs of k per turn of the loop: one step of 8 k
 constexpr int64_t kStride = kBf16BlockK + kPanelPadBytes / 2;
 constexpr int64_t kPairValues = kPanelColumns * 2;
-
-// acc += w times the pair at x, broadcast by the instruction itself: a register for the broadcast
-// is one more than there are once g++ 12 has moved loads of weights ahead.
-[[gnu::always_inline]] inline void dot(__m512& acc, __m512i w, const uint16_t* x) {
-  using Pair [[gnu::may_alias]] = uint32_t;
-  asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*reinterpret_cast<const Pair*>(x)));
-}
 
 template <int kRows>
 [[gnu::always_inline]] inline void dot_step(const uint16_t* x, const uint16_t* w,
@@ -142,5 +126,3 @@ void bf16_panels_linear(const LinearTile& tile) noexcept {
 }
 
 }  // namespace mezzotint::avx512_bf16
-
-#include "kernels/cpu/avx512_bf16/panel_stream.inl"

@@ -1,7 +1,15 @@
-// x and the weights of panels as bf16: [k/2][32][2], pairs of k of 32 columns. Included by
-// panel_linear.cc only, after vec16.h.
+// x and the weights of panels as bf16: [k/2][32][2], pairs of k of 32 columns, and how they meet.
+// Included by panel_linear.cc and panel_stream.cc.
 
 #include <cstdint>
+
+#include "kernels/cpu/avx512/vec16.h"
+
+#define MZ_ISA avx512_bf16
+
+namespace mezzotint::avx512_bf16 {
+using namespace avx512;  // NOLINT(google-build-using-namespace): the vectors of the lower level
+}
 
 #include "kernels/float_panel_rows.h"
 #include "kernels/ops.h"
@@ -13,7 +21,15 @@
 namespace mezzotint::avx512_bf16 {
 namespace {
 
-constexpr int kWords = 32;  // bf16 of a register: a column each, or a k each
+constexpr int kWords = 32;   // bf16 of a register: a column each, or a k each
+constexpr int kVectors = 2;  // of pairs of k of 16 columns in a panel
+
+// acc += w times the pair at x, broadcast by the instruction itself: a register for the broadcast
+// is one more than there are once g++ 12 has moved loads of weights ahead.
+[[gnu::always_inline]] inline void dot(__m512& acc, __m512i w, const uint16_t* x) {
+  using Pair [[gnu::may_alias]] = uint32_t;
+  asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*reinterpret_cast<const Pair*>(x)));
+}
 
 // The same block of the next panel, which is next: it arrives while this one is multiplied.
 [[gnu::always_inline]] inline void prefetch_next(const void* codes, int64_t panel_bytes) {
