@@ -32,7 +32,9 @@ void store_step(uint32_t step, int64_t k, int64_t k_total, std::byte* row) {
 bool holds_nibble_panels(const QuantScheme& weight, ActivationForm activation) {
   if (weight.element == Element::kE2M1) return is_mx_scheme(weight, activation);
   return weight.element == Element::kInt4 && activation == ActivationForm::kInt8Rows &&
-         weight.granularity == Granularity::kPerChannel && !weight.asymmetric;
+         (weight.granularity == Granularity::kPerChannel ||
+          weight.granularity == Granularity::kPerGroup) &&
+         !weight.asymmetric;
 }
 
 int64_t nibble_panels_bytes(int64_t n, int64_t k, Element element) {

@@ -28,6 +28,16 @@ constexpr const char* declines_int4_panels(const LinearQuery& query) noexcept {
   return query.k <= kInt4PanelsMaxK ? nullptr : "k > 1118481 may overflow 32 bits";
 }
 
+// Groups of whole blocks of 32 k, each scaled by itself; their integer sums are far from 2^31 up to
+// any k that a scale serves.
+constexpr int64_t kInt4ShortestGroup = 32;
+
+constexpr const char* declines_int4_groups(const LinearQuery& query) noexcept {
+  if (query.weight.asymmetric) return "offsets are for rows of floats";
+  if (query.weight.group % kInt4ShortestGroup != 0) return "takes groups of whole blocks of 32";
+  return query.weight.group <= kInt4PanelsMaxK ? nullptr : "group > 1118481 may overflow 32 bits";
+}
+
 constexpr const char* declines_wide(const LinearQuery& query) noexcept {
   return query.m > kPanelTileM ? nullptr
                                : "at most 120 rows: one tile, narrow ones spread over threads";
@@ -38,6 +48,8 @@ int64_t mxfp4_scratch_bytes(int64_t k);
 void mxfp4_linear(const LinearTile& tile) noexcept;
 int64_t int4_panels_scratch_bytes(int64_t k);
 void int4_panels_linear(const LinearTile& tile) noexcept;
+int64_t int4_groups_scratch_bytes(int64_t k);
+void int4_groups_linear(const LinearTile& tile) noexcept;
 }  // namespace avx2
 
 namespace avx512_vnni {
@@ -45,6 +57,8 @@ int64_t mxfp4_wide_scratch_bytes(int64_t k);
 int64_t mxfp4_narrow_scratch_bytes(int64_t k);
 void mxfp4_linear(const LinearTile& tile) noexcept;
 void int4_panels_linear(const LinearTile& tile) noexcept;
+int64_t int4_groups_scratch_bytes(int64_t k);
+void int4_groups_linear(const LinearTile& tile) noexcept;
 }  // namespace avx512_vnni
 
 }  // namespace mezzotint

@@ -1,0 +1,107 @@
+// What the rows of this folder over kNibblePanels share: a panel expanded into scratch, [k/4][32
+// outputs][4 k] as codes + offset, once per tile of rows, and the dot products of a block of 32 k
+// by vpmaddubsw and 16-bit sums. Included by int4_linear.cc and mxfp4_linear.cc.
+//
+// Nothing saturates: a lane of a block adds 16 products, of int4 15 * 128 * 16 = 30720, of doubled
+// e2m1 24 * 12 * 16 = 4608. vpmaddwd by ones then gives the sums of 4 k in 32 bits.
+//
+// A tile of 4 rows x 16 outputs: 8 sums, 2 registers of weights, 1 of x, 1 of products, ones.
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/cpu/avx2/output.h"
+#include "kernels/nibble_panels_layout.h"
+#include "kernels/panel_rows.h"
+#include "numerics/e2m1.h"
+
+namespace mezzotint::avx2 {
+namespace {
+
+constexpr int kRows = 4;
+constexpr int kVectors = 2;  // of 8 outputs
+constexpr int64_t kLanes = 8;
+constexpr int64_t kColumns = kVectors * kLanes;
+constexpr int64_t kSteps = kNibbleBlock / kNibbleStep;
+constexpr int64_t kStepBytes = kNibblePanel * kNibbleStep;  // of an expanded panel
+constexpr int64_t kWordBytes = 4;
+
+constexpr int64_t padded_depth(int64_t k) { return nibble_blocks(k) * kNibbleBlock; }
+
+constexpr int32_t kInt4Offset = 8;
+constexpr int32_t kE2M1Offset = 12;
+
+[[gnu::always_inline]] inline __m256i broadcast_int(const void* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, sizeof word);
+  return _mm256_set1_epi32(word);
+}
+
+// dots[i][v] = sums over the block of x[i] times codes + offset, for 16 outputs.
+template <int rows>
+[[gnu::always_inline]] inline void multiply_block(const int8_t* x, int64_t x_stride,
+                                                  const uint8_t* w,
+                                                  __m256i (&dots)[rows][kVectors]) {
+#pragma GCC unroll 8
+  for (int64_t step = 0; step < kSteps; ++step) {
+    const auto* place = reinterpret_cast<const __m256i*>(w + step * kStepBytes);
+    const __m256i w0 = _mm256_load_si256(place), w1 = _mm256_load_si256(place + 1);
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; ++i) {
+      const __m256i codes = broadcast_int(x + i * x_stride + step * kNibbleStep);
+      const __m256i p0 = _mm256_maddubs_epi16(w0, codes), p1 = _mm256_maddubs_epi16(w1, codes);
+      dots[i][0] = step == 0 ? p0 : _mm256_add_epi16(dots[i][0], p0);
+      dots[i][1] = step == 0 ? p1 : _mm256_add_epi16(dots[i][1], p1);
+      // Integer sums: the compiler would add them up as a tree, whose leaves spill.
+      asm("" : "+x"(dots[i][0]), "+x"(dots[i][1]));
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < rows; ++i) {
+    dots[i][0] = _mm256_madd_epi16(dots[i][0], _mm256_set1_epi16(1));
+    dots[i][1] = _mm256_madd_epi16(dots[i][1], _mm256_set1_epi16(1));
+  }
+}
+
+// 16 codes of four bits as bytes + offset.
+__m128i table_of(Element element) {
+  alignas(16) int8_t table[16];
+  for (int i = 0; i < 16; ++i) {
+    table[i] = static_cast<int8_t>(element == Element::kInt4
+                                       ? i ^ kInt4Offset
+                                       : e2m1_doubled(static_cast<uint8_t>(i)) + kE2M1Offset);
+  }
+  return _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+}
+
+void expand_panel(const std::byte* w, int64_t blocks, Element element, uint8_t* panel) {
+  const __m256i table = _mm256_broadcastsi128_si256(table_of(element));
+  const __m256i low = _mm256_set1_epi8(0xf);
+  for (int64_t i = 0; i < blocks * kNibbleBlockBytes; i += kNibbleStepBytes, panel += kStepBytes) {
+    for (int64_t half = 0; half < kNibbleStepBytes; half += kNibbleStepBytes / 2) {
+      const __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + i + half));
+      const __m256i high = _mm256_and_si256(_mm256_srli_epi16(pair, 4), low);
+      auto* place = reinterpret_cast<__m256i*>(panel + half);
+      _mm256_store_si256(place, _mm256_shuffle_epi8(table, _mm256_and_si256(pair, low)));
+      _mm256_store_si256(place + kNibbleStepBytes / 32, _mm256_shuffle_epi8(table, high));
+    }
+  }
+}
+
+int64_t panel_bytes(int64_t k) { return padded_depth(k) * kNibblePanel; }
+
+// y of `rows` rows from m on and 16 outputs from n on: sums and bias.
+void write_floats(const LinearTile& tile, int64_t m, int64_t rows, int64_t n, const float* sums) {
+  for (int64_t first = n; first < n + kColumns && first < tile.n_end; first += kLanes) {
+    const __m256 bias =
+        tile.bias == nullptr ? _mm256_setzero_ps() : load8(tile.bias + first, tile.n_end - first);
+    for (int64_t i = 0; i < rows; ++i) {
+      const __m256 sum = _mm256_load_ps(sums + i * kColumns + first - n);
+      store8(tile, m + i, first, _mm256_add_ps(sum, bias));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mezzotint::avx2
