@@ -4,6 +4,7 @@
 
 #include <oneapi/tbb/blocked_range.h>
 #include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/partitioner.h>
 
 #include "base/check.h"
 #include "base/thread_arena.h"
@@ -47,12 +48,14 @@ void parallel_for(const ExecContext& ctx, int64_t n, int64_t grain,
     // Isolated: a thread that waits for the chunks of an inner call takes no chunk of an outer one,
     // so what fn holds (a lock, scratch, the stack) cannot be entered twice.
     tbb::this_task_arena::isolate([&] {
-      tbb::parallel_for(tbb::blocked_range<int64_t>(0, chunks),
-                        [&](const tbb::blocked_range<int64_t>& range) {
-                          acquire_edge(&start);
-                          const ReleaseAtEnd after_chunks{&end};
-                          run_chunks(range.begin(), range.end());
-                        });
+      tbb::parallel_for(
+          tbb::blocked_range<int64_t>(0, chunks),
+          [&](const tbb::blocked_range<int64_t>& range) {
+            acquire_edge(&start);
+            const ReleaseAtEnd after_chunks{&end};
+            run_chunks(range.begin(), range.end());
+          },
+          tbb::simple_partitioner());  // the grain is the caller's, to the chunk
     });
   });
 }

@@ -9,9 +9,9 @@
 namespace mezzotint {
 namespace {
 
-// Rows of x that one task quantizes: long enough to pay for a task, short enough for 2560 rows to
-// spread over 64 threads.
-constexpr int64_t kQuantizeRowsGrain = 16;
+// Rows of x that one task quantizes: long enough to pay for a task, short enough for 16 rows to
+// spread over two threads.
+constexpr int64_t kQuantizeRowsGrain = 8;
 
 // Up to here the sums of the quantizer's lanes are integers that floats hold: 127 k / 16 < 2^24.
 constexpr int64_t kQuantizeMaxK = int64_t{1} << 21;
@@ -28,13 +28,13 @@ void run_linear(const LinearKernel& kernel, const LinearTile& call, const ExecCo
   const int64_t n_tiles = tiles_of(call.n, kernel.n_tile);
   const int64_t scratch_bytes = kernel.scratch_bytes == nullptr ? 0 : kernel.scratch_bytes(call.k);
   // n runs fastest: the rows of x of one m tile stay in the second-level cache while the weights
-  // stream by.
+  // stream by. Rows are cut evenly: 256 as 128 + 128, not 224 + 32, which two threads cannot share.
   parallel_for(ctx, m_tiles * n_tiles, 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch = ctx.workspace().take(scratch_bytes);
     for (int64_t i = begin; i < end; ++i) {
       LinearTile tile = call;
-      tile.m_begin = i / n_tiles * kernel.m_tile;
-      tile.m_end = std::min(tile.m_begin + kernel.m_tile, call.m);
+      tile.m_begin = call.m * (i / n_tiles) / m_tiles;
+      tile.m_end = call.m * (i / n_tiles + 1) / m_tiles;
       tile.n_begin = i % n_tiles * kernel.n_tile;
       tile.n_end = std::min(tile.n_begin + kernel.n_tile, call.n);
       tile.scratch = scratch.as<std::byte>();
