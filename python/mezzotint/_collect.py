@@ -93,7 +93,7 @@ def collect(
 def merge_statistics(
     files: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str]
 ) -> None:
-    """Writes what one collection would have seen of all of `files`, which are of the same model.
+    """Writes to `out` what one collection would have seen of all of `files`, of the same model.
 
     Raises mezzotint.Error for files of other models, steps, inputs or kinds.
     """
