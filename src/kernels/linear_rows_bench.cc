@@ -1,5 +1,6 @@
-// Every row of kernels.inc but the references, on one thread. "share" is the best rate over the
-// best rate of the arithmetic instruction in the same run: vpdpbusd for codes, FMA for floats.
+// Rows of float and of int8 weights but the references, on one thread; ./x bench has the others.
+// "share" is the best rate over the best rate of the arithmetic instruction in the same run:
+// vpdpbusd for codes, FMA for floats.
 
 #include <benchmark/benchmark.h>
 
@@ -117,7 +118,8 @@ const bool kRegistered = [] {
     if (row.layout == LayoutId::kFloatRows) {
       add(row, Element::kF32, "f32");
       add(row, Element::kBF16, "bf16");
-    } else if (row.weights == WeightForm::kChannel && row.layout != LayoutId::kNibbleRows) {
+    } else if (row.layout == LayoutId::kInt8Vnni ||
+               (row.layout == LayoutId::kInt8Rows && row.weights == WeightForm::kChannel)) {
       add(row, Element::kInt8, "int8");
     }
   }

@@ -1,4 +1,5 @@
 // Portable rows beside their reference, in turns: "times" is how much faster the best run is.
+// ./x bench micro --benchmark_filter=versus_reference
 
 #include <benchmark/benchmark.h>
 
@@ -53,7 +54,7 @@ const char* scales_name(Scales scales) {
 }
 
 void add_linear(const LinearKernel& row, Element element, Scales scales) {
-  const std::string name = std::string(row.name) +
+  const std::string name = "versus_reference/" + std::string(row.name) +
                            "/element:" + std::to_string(static_cast<int>(element)) + "/" +
                            scales_name(scales);
   benchmark::RegisterBenchmark(name.c_str(), [&row, element, scales](benchmark::State& state) {
@@ -76,7 +77,8 @@ struct QuantizeProblem {
 };
 
 void add_quantize_rows() {
-  benchmark::RegisterBenchmark("quantize_rows/portable", [](benchmark::State& state) {
+  benchmark::RegisterBenchmark("versus_reference/quantize_rows/portable", [](benchmark::State&
+                                                                                 state) {
     QuantizeProblem p;
     const auto with = [&](const char* name) {
       const QuantizeRowsKernel& row = *testing_data::quantize_rows_row(name);
@@ -97,7 +99,7 @@ void add_quantize_rows() {
 }
 
 void add_quantize_mx(const char* what, Element element, bool dual) {
-  const std::string name = std::string("quantize_mx/portable/") + what;
+  const std::string name = std::string("versus_reference/quantize_mx/portable/") + what;
   benchmark::RegisterBenchmark(name.c_str(), [element, dual](benchmark::State& state) {
     QuantizeProblem p;
     const auto with = [&](std::string_view wanted) {

@@ -20,9 +20,14 @@ constexpr int kUnroll = 4;           // steps per turn of the loop
 constexpr int64_t kPrefetch = 1024;  // bytes ahead in the panel: 8 steps, 224 cycles
 constexpr int64_t kLine = 64;
 
-// Lines of the next panel that a turn asks for, so that a tile's groups together ask for all of it:
-// a turn reads 8 lines of its own panel, and few rows mean few groups.
-MZ_PANEL constexpr int lines_ahead(int rows) { return rows <= 8 ? 4 : 1; }
+// Lines that a turn asks for, of what it reads later, so that a tile's groups together ask for all
+// of it: few rows mean few groups.
+template <typename Panel>
+MZ_PANEL constexpr int64_t lines_ahead(int rows) {
+  constexpr int64_t kTurn = kUnroll * Panel::kStepBytes / kLine;
+  constexpr int64_t kHalf = kTurn < 4 ? kTurn : 4;
+  return rows <= 4 ? kTurn : (rows <= 8 ? kHalf : 1);
+}
 
 // Fewer accumulators than the latency asks for (8) when there are few rows: these take the steps of
 // k by turns in several sets, added at the end.
@@ -77,6 +82,17 @@ struct Groups {
   MZ_PANEL int64_t count() const { return (rows + largest - 1) / largest; }
   MZ_PANEL int64_t begin(int64_t g) const { return m_begin + rows * g / count(); }
 };
+
+// Where group g begins to ask: a single group for what it reads 8 KB later, several for their parts
+// of the next panel, which waits for all of them.
+template <typename Panel>
+MZ_PANEL const std::byte* ask_from(const std::byte* w, int64_t panel_bytes, const Groups& groups,
+                                   int64_t g, int64_t steps) {
+  constexpr int64_t kFarAhead = 8192;
+  if (groups.count() == 1) return w + kFarAhead;
+  const auto rows = static_cast<int>(groups.begin(g + 1) - groups.begin(g));
+  return w + panel_bytes + g * (steps / kUnroll) * lines_ahead<Panel>(rows) * kLine % panel_bytes;
+}
 
 }  // namespace mezzotint::avx512_vnni
 

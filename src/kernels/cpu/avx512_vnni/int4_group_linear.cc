@@ -18,7 +18,7 @@ struct GroupArgs {
   const int8_t* x;  // row 0
   int64_t x_stride;
   const std::byte* w;     // panel
-  const std::byte* next;  // what to ask memory for: weights of the next panel
+  const std::byte* next;  // what to ask memory for: weights read later
   int64_t groups, group_steps;
   const int32_t* starts;  // [rows][groups]: -8 * the sum of the codes of x
   const float* scales;    // [groups][32]
@@ -55,10 +55,10 @@ template <int kRows>
         _mm_prefetch(step_w + kPrefetch, _MM_HINT_T0);
         dot_step<Int4Panel>(base, stride, u * kNibbleStep, step_w, acc[u % kPhases]);
       }
-      for (int line = 0; line < lines_ahead(kRows); ++line) {
+      for (int line = 0; line < lines_ahead<Int4Panel>(kRows); ++line) {
         _mm_prefetch(next + line * kLine, _MM_HINT_T1);
       }
-      next += lines_ahead(kRows) * kLine;
+      next += lines_ahead<Int4Panel>(kRows) * kLine;
       w += kUnroll * kNibbleStepBytes;
 #pragma GCC unroll 5
       for (int b = 0; b < kBases; ++b) base[b] += kUnroll * kNibbleStep;
@@ -177,12 +177,10 @@ void int4_groups_linear(const LinearTile& tile) noexcept {
     for (int64_t g = 0; g < rows.count(); ++g) {
       alignas(64) float sums[Int4Panel::kMaxRows * kNibblePanel];
       const int64_t m = rows.begin(g), count = rows.begin(g + 1) - m;
-      const int64_t asked =
-          g * (vnni_steps(tile.k) / kUnroll) * lines_ahead(static_cast<int>(count)) * kLine;
       kGroupsFns[count]({.x = tile.xq + m * tile.xq_stride,
                          .x_stride = tile.xq_stride,
                          .w = w,
-                         .next = w + panel_bytes + asked % panel_bytes,
+                         .next = ask_from<Int4Panel>(w, panel_bytes, rows, g, vnni_steps(tile.k)),
                          .groups = groups,
                          .group_steps = tile.w_group / kNibbleStep,
                          .starts = starts + (m - tile.m_begin) * groups,

@@ -20,7 +20,7 @@ struct PanelArgs {
   const int8_t* x;  // row 0 of the group
   int64_t x_stride;
   const std::byte* w;     // panel
-  const std::byte* next;  // what to ask memory for: weights of the next panel
+  const std::byte* next;  // what to ask memory for: weights read later
   int64_t steps;
   const int32_t* x_sum;
   const float* x_scale;
@@ -92,10 +92,10 @@ void int8_panel_hot(const PanelArgs& args) noexcept {
       }
       dot_step<Panel>(base, stride, u * kVnniStep, step_w, acc[u % kPhases]);
     }
-    for (int line = 0; line < lines_ahead(kRows); ++line) {
+    for (int line = 0; line < lines_ahead<Panel>(kRows); ++line) {
       _mm_prefetch(next + line * kLine, _MM_HINT_T1);
     }
-    next += lines_ahead(kRows) * kLine;
+    next += lines_ahead<Panel>(kRows) * kLine;
     w += kUnroll * Panel::kStepBytes;
 #pragma GCC unroll 5
     for (int b = 0; b < kBases; ++b) base[b] += kUnroll * kVnniStep;
@@ -151,12 +151,11 @@ void multiply_panel(const LinearTile& tile, int64_t n, int64_t w_offset, int64_t
   const int64_t steps = vnni_steps(tile.k);
   for (int64_t g = 0; g < groups.count(); ++g) {
     const int64_t m = groups.begin(g), rows = groups.begin(g + 1) - m;
-    const int64_t asked = g * (steps / kUnroll) * lines_ahead(static_cast<int>(rows)) * kLine;
     kPanelFns<Panel>[rows]({
         .x = tile.xq + m * tile.xq_stride,
         .x_stride = tile.xq_stride,
         .w = tile.w + w_offset,
-        .next = tile.w + w_offset + panel_bytes + asked % panel_bytes,
+        .next = ask_from<Panel>(tile.w + w_offset, panel_bytes, groups, g, steps),
         .steps = steps,
         .x_sum = tile.x_sum + m,
         .x_scale = tile.x_scale + m,
