@@ -5,6 +5,7 @@
 #include <array>
 #include <thread>
 
+#include "base/peak_resident.h"
 #include "format/expect_error.h"
 #include "format/temp_folder.h"
 #include "mezzotint/weights.h"
@@ -23,23 +24,6 @@ std::string one_tensor(const std::string& name, int64_t bytes) {
 }
 
 std::string index_of(const std::string& map) { return "{\"weight_map\":{" + map + "}}"; }
-
-// VmHWM in bytes since the last reset.
-int64_t peak_resident() {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word) {
-    int64_t kilobytes = 0;
-    if (word == "VmHWM:" && status >> kilobytes) return kilobytes * 1024;
-  }
-  return -1;
-}
-
-bool reset_peak_resident() {
-  std::ofstream clear("/proc/self/clear_refs");
-  clear << "5" << std::flush;
-  return clear.good();
-}
 
 TEST(WeightStore, ReadsWithoutCopy) {
   const TempFolder folder;
