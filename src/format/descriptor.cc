@@ -128,8 +128,9 @@ const std::string* Descriptor::label(std::string_view tensor) const {
   return at == labels.end() ? nullptr : &at->second;
 }
 
-Descriptor parse_descriptor(std::span<const std::byte> bytes, std::string_view file_name) {
-  JsonValue root = parse_json(bytes, file_name);
+Descriptor parse_descriptor(std::span<const std::byte> bytes, std::string_view file_name,
+                            std::vector<std::string>* overruled) {
+  JsonValue root = parse_json(bytes, file_name, {}, overruled);
   if (!root.is_object()) {
     fail("the descriptor is not a JSON object", file_name,
          {.found = json_kind_name(root.kind), .fix = "name a quant_model_description*.json"});
@@ -155,8 +156,12 @@ Descriptor parse_descriptor(std::span<const std::byte> bytes, std::string_view f
   return descriptor;
 }
 
+Descriptor read_descriptor(const std::filesystem::path& file, std::vector<std::string>* overruled) {
+  return parse_descriptor(MappedFile::open(file)->bytes(), file.string(), overruled);
+}
+
 Descriptor read_descriptor(const std::filesystem::path& file) {
-  return parse_descriptor(MappedFile::open(file)->bytes(), file.string());
+  return read_descriptor(file, nullptr);
 }
 
 std::string descriptor_text(const Descriptor& descriptor) {

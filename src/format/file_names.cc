@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "base/env.h"
+#include "format/descriptor.h"
 #include "format/weight_files.h"
 #include "mezzotint/descriptor.h"
 #include "mezzotint/error.h"
@@ -194,7 +195,8 @@ QuantizedFiles find_quantized_files(const fs::path& path, std::optional<int> ran
   files.descriptor = fs::is_directory(path, ignored) ? descriptor_in_folder(path, wanted)
                                                      : descriptor_of_file(path, rank, wanted);
   files.rank = split_rank(files.descriptor.stem().string()).rank;
-  const Descriptor descriptor = read_descriptor(files.descriptor);
+  std::vector<std::string> overruled;  // who reads the labels says whether a key may stand twice
+  const Descriptor descriptor = read_descriptor(files.descriptor, &overruled);
   const std::optional<int> weight_rank = files.rank ? files.rank : wanted;
   files.weights = weights_beside(files.descriptor, descriptor.model_quant_type, weight_rank);
   if (!files.rank && weight_rank) {

@@ -1,6 +1,7 @@
 #include "format/json_tree.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -17,7 +18,8 @@ constexpr std::string_view kFix = "write it again or get a fresh copy";
 
 class TreeSax {
  public:
-  TreeSax(std::string_view file, const JsonLimits& limits) : file_(file), limits_(limits) {}
+  TreeSax(std::string_view file, const JsonLimits& limits, std::vector<std::string>* overruled)
+      : file_(file), limits_(limits), overruled_(overruled) {}
 
   bool null() { return scalar(Kind::kNull, "null"); }
   bool boolean(bool v) { return scalar(Kind::kBool, v ? "true" : "false"); }
@@ -30,7 +32,7 @@ class TreeSax {
   bool start_array(size_t) { return open(Kind::kArray); }
   bool end_array() { return close(); }
   bool end_object() {
-    check_duplicates(stack_.back());
+    settle_duplicates(stack_.back());
     return close();
   }
   bool key(std::string& k) {
@@ -81,18 +83,37 @@ class TreeSax {
     return true;
   }
 
-  void check_duplicates(const JsonValue& object) const {
+  void settle_duplicates(JsonValue& object) {
     std::vector<std::string_view> names(object.keys.begin(), object.keys.end());
     std::sort(names.begin(), names.end());
     const auto twin = std::adjacent_find(names.begin(), names.end());
     if (twin == names.end()) return;
+    if (overruled_ != nullptr) return keep_last_values(object);
     throw Error(
         ErrorCode::kInput, "a key stands twice in the JSON",
         {.file = file_, .found = "\"" + std::string(*twin) + "\"", .fix = "remove one of the two"});
   }
 
+  void keep_last_values(JsonValue& object) {
+    JsonValue kept;
+    kept.kind = Kind::kObject;
+    std::map<std::string, size_t> places;
+    for (size_t i = 0; i < object.keys.size(); ++i) {
+      const auto [place, is_new] = places.emplace(object.keys[i], kept.items.size());
+      if (is_new) {
+        kept.keys.push_back(std::move(object.keys[i]));
+        kept.items.push_back(std::move(object.items[i]));
+      } else {
+        kept.items[place->second] = std::move(object.items[i]);
+        overruled_->push_back(place->first);
+      }
+    }
+    object = std::move(kept);
+  }
+
   std::string file_;
   JsonLimits limits_;
+  std::vector<std::string>* overruled_;
   std::vector<JsonValue> stack_;
   JsonValue root_;
   int64_t values_ = 0;
@@ -153,7 +174,7 @@ const JsonValue* JsonValue::find(std::string_view key) const {
 }
 
 JsonValue parse_json(std::span<const std::byte> bytes, std::string_view file,
-                     const JsonLimits& limits) {
+                     const JsonLimits& limits, std::vector<std::string>* overruled) {
   if (static_cast<int64_t>(bytes.size()) > limits.max_bytes) {
     throw Error(ErrorCode::kInput, "the JSON file is too large",
                 {.file = std::string(file),
@@ -166,7 +187,7 @@ JsonValue parse_json(std::span<const std::byte> bytes, std::string_view file,
                 {.file = std::string(file), .fix = "save it as UTF-8 without BOM"});
   }
   reject_zero_bytes(text, kNotJson, file, kFix);
-  TreeSax sax(file, limits);
+  TreeSax sax(file, limits, overruled);
   nlohmann::json::sax_parse(text.begin(), text.end(), &sax);
   return sax.take();
 }

@@ -36,9 +36,10 @@ struct JsonLimits {
 };
 
 // Parses a whole document. Errors name `file` and, where there is one, the key: not JSON, a byte
-// order mark, a duplicate key, one of the limits.
+// order mark, a duplicate key, one of the limits. With `overruled`, duplicate keys are no error: as
+// in Python the last value counts, in the place of the first, and the keys are added.
 JsonValue parse_json(std::span<const std::byte> bytes, std::string_view file,
-                     const JsonLimits& limits = {});
+                     const JsonLimits& limits = {}, std::vector<std::string>* overruled = nullptr);
 
 // Like Python's json.dumps(value, indent=N); indent 0 writes one line, as json.dumps(value).
 std::string json_text(const JsonValue& value, int indent);

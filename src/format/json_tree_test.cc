@@ -53,6 +53,15 @@ TEST(JsonTree, RejectsDuplicateKeysAtEveryLevelNamingThem) {
   EXPECT_NO_THROW(parse(R"([{"k":1},{"k":2}])"));
 }
 
+TEST(JsonTree, OverruledKeysHaveTheLastValueInTheFirstPlace) {
+  const std::string_view text = R"({"k":1,"j":{"a":1,"a":2},"k":3,"k":4})";
+  std::vector<std::string> overruled;
+  const JsonValue value =
+      parse_json(std::as_bytes(std::span(text.data(), text.size())), "f.json", {}, &overruled);
+  EXPECT_EQ(json_text(value, 0), R"({"k": 4, "j": {"a": 2}})");
+  EXPECT_EQ(overruled, (std::vector<std::string>{"a", "k", "k"}));
+}
+
 TEST(JsonTree, RejectsAByteOrderMark) {
   expect_error(ErrorCode::kInput, {"byte order mark", "f.json"}, [] { parse("\xef\xbb\xbf{}"); });
 }

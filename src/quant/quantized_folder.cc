@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "format/descriptor.h"
 #include "format/mapped_file.h"
 #include "quant/attention_file.h"
 #include "quant/upstream_reader.h"
@@ -299,9 +300,11 @@ void check_run(const QuantizedFolder& folder) {
 
 QuantizedFolder open_quantized(const std::filesystem::path& path, std::optional<int> rank,
                                Compat compat) {
+  const bool is_upstream = compat == Compat::kUpstream;
   QuantizedFiles files = find_quantized_files(path, rank);
-  if (compat == Compat::kUpstream) check_upstream_files(path, files, rank);
-  Descriptor descriptor = read_descriptor(files.descriptor);
+  if (is_upstream) check_upstream_files(path, files, rank);
+  std::vector<std::string> overruled;
+  Descriptor descriptor = read_descriptor(files.descriptor, is_upstream ? &overruled : nullptr);
   WeightStore weights = WeightStore::open(files.weights);
   QuantizedFolder folder = {.files = std::move(files),
                             .descriptor = std::move(descriptor),
@@ -312,6 +315,9 @@ QuantizedFolder open_quantized(const std::filesystem::path& path, std::optional<
                             .problems = {},
                             .warnings = {}};
   folder.warnings = folder.weights.warnings();
+  for (const std::string& key : overruled) {
+    folder.warnings.push_back(fmt::format("upstream takes the last of the values of \"{}\"", key));
+  }
   if (MappedFile::open(folder.files.descriptor)->world_writable()) {
     folder.warnings.push_back("anyone may write " + folder.files.descriptor.string());
   }

@@ -64,7 +64,7 @@ float noise(uint64_t seed, int64_t s, int64_t h, int64_t d) {
 constexpr int64_t kSeq = 300;
 
 // The output in [s,h,d] order; the first channel of k is biased, as channels of models are.
-std::vector<float> attend(const Tensor& rotation, Order order) {
+std::vector<float> attend(const Attention& attention, Order order) {
   const auto filled = [&](uint64_t seed, float bias) {
     return Heads(kSeq, order, [=](int64_t s, int64_t h, int64_t d) {
       return 2 * noise(seed, s, h, d) + (d == 0 ? bias : 0.0f);
@@ -74,10 +74,6 @@ std::vector<float> attend(const Tensor& rotation, Order order) {
   Heads k = filled(2, 4);
   Heads v = filled(3, 0);
   Heads out(kSeq, order);
-  Attention attention("A", {.heads = kHeads, .head_dim = kDim});
-  if (!rotation.empty()) {
-    attention.set_state(make_fp8_attention_state(rotation, rotation, 1.0f, active_isa()));
-  }
   attention.run(q.view(), k.view(), v.view(), out.view(), {.scale = 0.125f}, context());
   std::vector<float> flat;
   for (int64_t s = 0; s < kSeq; ++s) {
@@ -87,6 +83,8 @@ std::vector<float> attend(const Tensor& rotation, Order order) {
   }
   return flat;
 }
+
+Attention float_attention() { return Attention("A", {.heads = kHeads, .head_dim = kDim}); }
 
 Tensor transposed(const Tensor& square) {
   const std::vector<float> values = floats_of(square);
@@ -125,12 +123,14 @@ struct AttentionFiles {
   QuantizedFixture files;
 };
 
-TEST(Conformance, Case43_TheLabelInAnyCaseReplacesTheForward) {
-  for (const char* label : {"FP8_DYNAMIC", "fp8_dynamic"}) {
-    AttentionFiles files;
-    const Report report = files.load(label);
-    EXPECT_EQ(files.attention.algorithm(), "FP8_DYNAMIC") << label;
-    EXPECT_EQ(report.quantized(), 2);
+TEST(ConformanceEitherWay, Case43_TheLabelInAnyCaseReplacesTheForward) {
+  for (const QuantizeOptions& options : kEitherWay) {
+    for (const char* label : {"FP8_DYNAMIC", "fp8_dynamic"}) {
+      AttentionFiles files;
+      const Report report = files.load(label, options);
+      EXPECT_EQ(files.attention.algorithm(), "FP8_DYNAMIC") << label;
+      EXPECT_EQ(report.quantized(), 2);
+    }
   }
 }
 
@@ -150,7 +150,7 @@ TEST(Conformance, Case43_OtherLabelsAreErrors) {
   }
 }
 
-TEST(Conformance, Case43_UpstreamIgnoresOtherLabels) {
+TEST(ConformanceUpstream, Case43_UpstreamIgnoresOtherLabels) {
   for (const char* label : {"FP8", "Q_FP8_DYNAMIC", "FAQuant"}) {
     AttentionFiles files;
     const Report report = files.load(label, kUpstream);
@@ -158,15 +158,12 @@ TEST(Conformance, Case43_UpstreamIgnoresOtherLabels) {
     EXPECT_EQ(files.model.linear.algorithm(), "W8A8_DYNAMIC");
     EXPECT_TRUE(has_text(report.notes, label)) << label;
   }
-  AttentionFiles files;
-  files.load("fp8_dynamic", kUpstream);
-  EXPECT_EQ(files.attention.algorithm(), "FP8_DYNAMIC");
 }
 
-TEST(Conformance, Case43_AMissingRotationIsAnError) {
+TEST(ConformanceEitherWay, Case43_AMissingRotationIsAnError) {
   AttentionFiles files;
   files.files.erase("A.k_rot");
-  for (const QuantizeOptions& options : {QuantizeOptions{}, kUpstream}) {
+  for (const QuantizeOptions& options : kEitherWay) {
     const Error error = error_of([&] { files.load("FP8_DYNAMIC", options); });
     EXPECT_EQ(error.code(), ErrorCode::kInput);
     EXPECT_EQ(error.details().tensor, "A.k_rot");
@@ -174,51 +171,69 @@ TEST(Conformance, Case43_AMissingRotationIsAnError) {
   }
 }
 
-TEST(Conformance, Case44_RotationsLeaveTheScoresAlone) {
-  const Tensor rotation = make_rotation(kDim, kRotationSeed);
-  const std::vector<float> exact = attend({}, Order::kBsnd);
-  const std::vector<float> ours = attend(rotation, Order::kBsnd);
-  const std::vector<float> other = attend(transposed(rotation), Order::kBsnd);
-  EXPECT_LT(relative_error(ours, exact), 0.1);
-  EXPECT_GT(relative_error(ours, exact), 1e-3) << "not quantized";
-  EXPECT_LT(relative_error(other, exact), 0.1);
-  EXPECT_NE(ours, other) << "x R is what runs, not x R^T";
-  // Teeth: a matrix that is not orthogonal.
-  std::vector<float> skewed = floats_of(rotation);
-  for (size_t i = 0; i < kDim; ++i) skewed[i] *= 4;
-  EXPECT_GT(
-      relative_error(attend(float_tensor(DType::kF32, {kDim, kDim}, skewed), Order::kBsnd), exact),
-      0.1);
+// The attention "A" of files whose q_rot and k_rot are this.
+void load_rotated(AttentionFiles& files, const Tensor& rotation, const QuantizeOptions& options) {
+  for (const char* name : {"A.q_rot", "A.k_rot"}) files.files.at(name).tensor = rotation;
+  files.load("FP8_DYNAMIC", options);
+}
+std::vector<float> attend_rotated(const Tensor& rotation, Order order,
+                                  const QuantizeOptions& options) {
+  AttentionFiles files;
+  load_rotated(files, rotation, options);
+  return attend(files.attention, order);
 }
 
-TEST(Conformance, Case45_BlocksOfRowsShareAScaleInEitherOrder) {
+TEST(ConformanceEitherWay, Case44_RotationsLeaveTheScoresAlone) {
+  const Tensor rotation = make_rotation(kDim, kRotationSeed);
+  const std::vector<float> exact = attend(float_attention(), Order::kBsnd);
+  for (const QuantizeOptions& options : kEitherWay) {
+    const std::vector<float> ours = attend_rotated(rotation, Order::kBsnd, options);
+    const std::vector<float> other = attend_rotated(transposed(rotation), Order::kBsnd, options);
+    EXPECT_LT(relative_error(ours, exact), 0.1);
+    EXPECT_GT(relative_error(ours, exact), 1e-3) << "not quantized";
+    EXPECT_LT(relative_error(other, exact), 0.1);
+    EXPECT_NE(ours, other) << "x R is what runs, not x R^T";
+  }
+  // Teeth: a matrix that is not orthogonal, which no file may hold.
+  std::vector<float> skewed = floats_of(rotation);
+  for (size_t i = 0; i < kDim; ++i) skewed[i] *= 4;
+  const Tensor wrong = float_tensor(DType::kF32, {kDim, kDim}, skewed);
+  EXPECT_EQ(error_of([&] { attend_rotated(wrong, Order::kBsnd, {}); }).code(), ErrorCode::kInput);
+  Attention attention = float_attention();
+  attention.set_state(make_fp8_attention_state(wrong, wrong, 1.0f, active_isa()));
+  EXPECT_GT(relative_error(attend(attention, Order::kBsnd), exact), 0.1);
+}
+
+// One query against kSeq keys, of which it attends to `key` alone; 0.25, but for row 299 of v.
+float value_of_key(const Attention& attention, int64_t key) {
+  Heads q(1, Order::kBnsd, [](int64_t, int64_t, int64_t) { return 1.0f; });
+  Heads k(kSeq, Order::kBnsd, [&](int64_t s, int64_t, int64_t) { return s == key ? 1.0f : -1.0f; });
+  Heads v(kSeq, Order::kBnsd, [](int64_t s, int64_t, int64_t d) {
+    if (s == kSeq - 1) return 448.0f * 1024;
+    return d == 0 ? 1.0f : 0.25f;
+  });
+  Heads out(1, Order::kBnsd);
+  attention.run(q.view(), k.view(), v.view(), out.view(), {.scale = 1.0f}, context());
+  return out.at(0, 0, 1);
+}
+
+// v in blocks of 256 rows: a large value in row 299 spoils rows 256..299, no others. Codes of e4m3
+// hold 1/448 of it to within 2^-10.
+TEST(ConformanceEitherWay, Case45_BlocksOfRowsShareAScaleInEitherOrder) {
   EXPECT_EQ(fp8_block_scale(448.0f), 1.0f);
   const Tensor rotation = make_rotation(kDim, kRotationSeed);
-  EXPECT_EQ(attend(rotation, Order::kBsnd), attend(rotation, Order::kBnsd));
-
-  // v in blocks of 256 rows: a large value in row 299 spoils rows 256..299, no others. Codes of
-  // e4m3 hold 1/448 of it to within 2^-10; every query attends to one key alone.
   std::vector<float> identity(static_cast<size_t>(kDim * kDim), 0.0f);
   for (size_t i = 0; i < kDim; ++i) identity[i * kDim + i] = 1;
-  const Tensor plain = float_tensor(DType::kF32, {kDim, kDim}, identity);
-  Attention attention("A", {.heads = kHeads, .head_dim = kDim});
-  attention.set_state(make_fp8_attention_state(plain, plain, 1.0f, active_isa()));
-  const auto output_at = [&](int64_t key) {
-    Heads q(1, Order::kBnsd, [&](int64_t, int64_t, int64_t) { return 1.0f; });
-    Heads k(kSeq, Order::kBnsd,
-            [&](int64_t s, int64_t, int64_t) { return s == key ? 1.0f : -1.0f; });
-    Heads v(kSeq, Order::kBnsd, [&](int64_t s, int64_t, int64_t d) {
-      if (s == kSeq - 1) return 448.0f * 1024;
-      return d == 0 ? 1.0f : 0.25f;
-    });
-    Heads out(1, Order::kBnsd);
-    attention.run(q.view(), k.view(), v.view(), out.view(), {.scale = 1.0f}, context());
-    return out.at(0, 0, 1);
-  };
-  EXPECT_EQ(output_at(255), 0.25f);
-  // What is left of the first block is e^-128 of it, or what a kernel's e^x gives for that.
-  EXPECT_LT(std::abs(output_at(256)), 1e-30f)
-      << "0.25 is less than half of the smallest code of its block";
+  for (const QuantizeOptions& options : kEitherWay) {
+    EXPECT_EQ(attend_rotated(rotation, Order::kBsnd, options),
+              attend_rotated(rotation, Order::kBnsd, options));
+    AttentionFiles files;
+    load_rotated(files, float_tensor(DType::kF32, {kDim, kDim}, identity), options);
+    EXPECT_EQ(value_of_key(files.attention, 255), 0.25f);
+    // What is left of the first block is e^-128 of it, or what a kernel's e^x gives for that.
+    EXPECT_LT(std::abs(value_of_key(files.attention, 256)), 1e-30f)
+        << "0.25 is less than half of the smallest code of its block";
+  }
 }
 
 TEST(Conformance, Case46_AChildNamedLinearTakesNothingFromItsParent) {
@@ -229,7 +244,7 @@ TEST(Conformance, Case46_AChildNamedLinearTakesNothingFromItsParent) {
   EXPECT_EQ(report.quantized(), 2);
 }
 
-TEST(Conformance, Case46_UpstreamLosesTheAttentionToAChildNamedLinear) {
+TEST(ConformanceUpstream, Case46_UpstreamLosesTheAttentionToAChildNamedLinear) {
   AttentionFiles files("A.linear");
   const Report report = files.load("FP8_DYNAMIC", kUpstream);
   EXPECT_EQ(files.attention.algorithm(), "FLOAT");

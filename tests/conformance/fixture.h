@@ -45,6 +45,11 @@ inline const QuantizeOptions kUpstream = {.compat = Compat::kUpstream};
 // Of cases that expect the same of both.
 inline const std::vector<QuantizeOptions> kEitherWay = {{}, kUpstream};
 
+inline Error load_error(const ModuleMap& model, const std::filesystem::path& path,
+                        const QuantizeOptions& options) {
+  return error_of([&] { quantize(model, path, options, context()); });
+}
+
 inline bool has_text(const std::vector<std::string>& lines, std::string_view text) {
   return std::ranges::any_of(
       lines, [&](const std::string& line) { return line.find(text) != std::string::npos; });
@@ -120,6 +125,18 @@ struct StaticFiles {
 
 inline constexpr const char* kStaticDescriptor =
     R"({"0.weight": "W8A8", "model_quant_type": "W8A8"})";
+
+// The layer of case 19: K = 8, N = 3.
+inline LayerTensors static_layer() {
+  const std::vector<int8_t> w = {1, -2, 3, 4, 5,    6,   -7, 8, 0, 0, 0, 0,
+                                 0, 0,  0, 1, -128, 127, 1,  1, 1, 1, 1, 1};
+  return {{"0.weight", "W8A8", tensor_of(w, {3, 8})},
+          {"0.quant_bias", "W8A8", tensor_of<int32_t>({590, -120, 25}, {3})},
+          {"0.input_scale", "W8A8", float_tensor(DType::kF32, {1}, {0.1f})},
+          {"0.input_offset", "W8A8", float_tensor(DType::kF32, {1}, {-5})},
+          {"0.deq_scale", "W8A8", float_tensor(DType::kF32, {3}, {.001f, .002f, .003f})},
+          {"0.bias", "FLOAT", float_tensor(DType::kF32, {3}, {.5f, -.25f, 0})}};
+}
 
 // |a - b| / |b| over all elements.
 inline double relative_error(const std::vector<float>& a, const std::vector<float>& b) {

@@ -1,110 +1,15 @@
-// Conformance cases 16 to 29 but for 28: integer mathematics.
+// Conformance cases 20 to 29 but for 28: what integer files compute.
 #include <gtest/gtest.h>
 
 #include <bit>
 #include <cmath>
 
 #include "conformance/fixture.h"
-#include "numerics/affine.h"
 #include "numerics/int8.h"
 #include "quant/coding.h"
 
 namespace mezzotint::conformance {
 namespace {
-
-struct Range {
-  float min;
-  float max;
-};
-constexpr Range kRanges[] = {{-1, 2}, {0.5f, 3}, {0, 0}, {-3, -1}};
-
-void expect_params(int bits, bool symmetric, const std::vector<float>& scales,
-                   const std::vector<float>& offsets) {
-  for (size_t i = 0; i < std::size(kRanges); ++i) {
-    const AffineParams got = affine_params(kRanges[i].min, kRanges[i].max, bits, symmetric);
-    EXPECT_NEAR(got.scale, scales[i], 1e-6f * scales[i]) << bits << " bits, range " << i;
-    EXPECT_EQ(got.offset, offsets[i]) << bits << " bits, range " << i;
-  }
-}
-
-TEST(Conformance, Case16_SymmetricParameters) {
-  expect_params(8, true, {.01574803f, .02362205f, 1.1920929e-07f, .02362205f}, {0, 0, 0, 0});
-}
-
-TEST(Conformance, Case17_AsymmetricParameters) {
-  expect_params(8, false, {.01176471f, .01176471f, 1.1920929e-07f, .01176471f},
-                {-43, -128, -128, 127});
-  expect_params(4, false, {.2f, .2f, 1.1920929e-07f, .2f}, {-3, -8, -8, 7});
-  expect_params(4, true, {.2857143f, .4285714f, 1.1920929e-07f, .4285714f}, {0, 0, 0, 0});
-}
-
-TEST(Conformance, Case17_UpstreamWritesUnroundedScalesAndUnpackedInt4) {
-  std::vector<float> row(32, 0.0f);
-  row[0] = -.5f;
-  row[1] = 2;
-  const FloatLayer layer = {
-      .name = "0", .weight = float_tensor(DType::kF32, {1, 32}, row), .bias = {}};
-  const auto tensors_of = [&](const char* algorithm, Compat compat) {
-    return write_layer_params(*find_algorithm(algorithm), layer, {.compat = compat}, context());
-  };
-  const LayerTensors upstream = tensors_of("W8A16", Compat::kUpstream);
-  EXPECT_EQ(floats_of(upstream.at(1).tensor), std::vector<float>{2.0f / 127});
-  EXPECT_NE(floats_of(tensors_of("W8A16", Compat::kNone).at(1).tensor),
-            std::vector<float>{2.0f / 127});
-  for (const char* algorithm : {"W4A16", "W4A4_DYNAMIC"}) {
-    const Tensor codes = tensors_of(algorithm, Compat::kUpstream).at(0).tensor;
-    EXPECT_EQ(codes.dtype(), DType::kI8) << algorithm;
-    EXPECT_EQ(codes.shape(), (Shape{1, 32}));
-    EXPECT_EQ(codes.data<int8_t>()[0], -2);  // rne(-.5 / (2 / 7)) = rne(-1.75)
-    EXPECT_EQ(codes.data<int8_t>()[1], 7);
-    EXPECT_EQ(tensors_of(algorithm, Compat::kNone).at(0).tensor.shape(), (Shape{1, 16}));
-  }
-}
-
-TEST(Conformance, Case18_CodesRoundHalfToEvenAndSaturate) {
-  const std::vector<float> w = {2.5f, 3.5f, -2.5f, -200, 200};
-  const std::vector<int> codes = {2, 4, -2, -128, 127};
-  for (size_t i = 0; i < w.size(); ++i) {
-    EXPECT_EQ(affine_code(w[i], {.scale = 1, .offset = 0}, 8), codes[i]);
-    EXPECT_EQ(int8_static_code(w[i], 1, 0), codes[i]);
-  }
-}
-
-// The layer of case 19: K = 8, N = 3.
-LayerTensors static_layer() {
-  const std::vector<int8_t> w = {1, -2, 3, 4, 5,    6,   -7, 8, 0, 0, 0, 0,
-                                 0, 0,  0, 1, -128, 127, 1,  1, 1, 1, 1, 1};
-  return {{"0.weight", "W8A8", tensor_of(w, {3, 8})},
-          {"0.quant_bias", "W8A8", tensor_of<int32_t>({590, -120, 25}, {3})},
-          {"0.input_scale", "W8A8", float_tensor(DType::kF32, {1}, {0.1f})},
-          {"0.input_offset", "W8A8", float_tensor(DType::kF32, {1}, {-5})},
-          {"0.deq_scale", "W8A8", float_tensor(DType::kF32, {3}, {.001f, .002f, .003f})},
-          {"0.bias", "FLOAT", float_tensor(DType::kF32, {3}, {.5f, -.25f, 0})}};
-}
-
-// Static scales need statistics: nothing is written under the label without them.
-TEST(Conformance, Case19_StaticLayersAreNotWrittenWithoutStatistics) {
-  const FloatLayer layer = {.name = "0",
-                            .weight = float_tensor(DType::kF32, {1, 32}, std::vector<float>(32, 1)),
-                            .bias = {}};
-  for (const char* algorithm : {"W8A8", "W8A8_TIMESTEP", "W8A8_PER_TENSOR", "W8A16_GPTQ"}) {
-    const Error error =
-        error_of([&] { write_layer_params(*find_algorithm(algorithm), layer, {}, context()); });
-    EXPECT_EQ(error.code(), ErrorCode::kUsage);
-    EXPECT_NE(std::string(error.what()).find("needs statistics: mezzotint collect"),
-              std::string::npos);
-  }
-  // What such a file holds, each number from the formula of the contract: b / d - o * sum(codes).
-  const LayerTensors tensors = static_layer();
-  const int8_t* w = tensors[0].tensor.data<int8_t>();
-  for (int64_t n = 0; n < 3; ++n) {
-    float sum = 0;
-    for (int64_t k = 0; k < 8; ++k) sum += w[n * 8 + k];
-    const auto at = static_cast<size_t>(n);
-    const float exact = floats_of(tensors[5].tensor)[at] / floats_of(tensors[4].tensor)[at];
-    EXPECT_EQ(std::nearbyint(exact + 5 * sum), tensors[1].tensor.data<int32_t>()[n]);
-  }
-}
 
 TEST(Conformance, Case20_StaticForward) {
   TestFolder folder;
@@ -117,7 +22,7 @@ TEST(Conformance, Case20_StaticForward) {
 }
 
 // 6.25 / 0.1 - 5 = 57.5, whose code is 58; by bf16(0.1) it is 57.44. Row 0 sums to 18.
-TEST(Conformance, Case20_UpstreamRoundsInputScalesToBf16AndF16OutputScalesTo19Bits) {
+TEST(ConformanceUpstream, Case20_UpstreamRoundsInputScalesToBf16AndF16OutputScalesTo19Bits) {
   TestFolder folder;
   const std::filesystem::path file = write_layer(folder, "W8A8", static_layer());
   OneLinear ours(3, 8, true);
@@ -141,7 +46,7 @@ TEST(Conformance, Case20_UpstreamRoundsInputScalesToBf16AndF16OutputScalesTo19Bi
   EXPECT_TRUE(theirs.linear.kernel(1).ends_with("/reference"));
 }
 
-TEST(Conformance, Case21_AnI64HoldsTheBitsOfTheScale) {
+TEST(ConformanceEitherWay, Case21_AnI64HoldsTheBitsOfTheScale) {
   LayerTensors floats = static_layer();
   floats[4].tensor = float_tensor(DType::kF32, {3}, {1.0f, .001f, .001f});
   LayerTensors integers = floats;
@@ -191,7 +96,7 @@ TEST(Conformance, Case22_DynamicForward) {
   }
 }
 
-TEST(Conformance, Case22_UpstreamHoldsWeightScalesInTheModelsDtype) {
+TEST(ConformanceUpstream, Case22_UpstreamHoldsWeightScalesInTheModelsDtype) {
   TestFolder folder;
   OneLinear model(2, 4, false);
   quantize(model.map, write_layer(folder, "W8A8_DYNAMIC", dynamic_layer({})), kUpstream, context());
@@ -204,7 +109,7 @@ TEST(Conformance, Case22_UpstreamHoldsWeightScalesInTheModelsDtype) {
   }
 }
 
-TEST(Conformance, Case23_ARowOfZerosGivesTheBias) {
+TEST(ConformanceEitherWay, Case23_ARowOfZerosGivesTheBias) {
   const Tensor bias = float_tensor(DType::kF32, {2}, {.75f, -2});
   for (const QuantizeOptions& options : kEitherWay) {
     TestFolder folder;
@@ -234,7 +139,7 @@ TEST(Conformance, Case24_AnOffsetIsApplied) {
   EXPECT_EQ(floats_of(back.read("0.weight")), expected);
 }
 
-TEST(Conformance, Case24_UpstreamIgnoresOffsetsAndRoundsWeights) {
+TEST(ConformanceUpstream, Case24_UpstreamIgnoresOffsetsAndRoundsWeights) {
   TestFolder folder;
   OneLinear model(1, 3, false);
   const std::filesystem::path file = write_layer(folder, "W8A16", asymmetric_layer());
@@ -268,7 +173,7 @@ std::vector<float> int4_outputs(DType dtype, const Shape& shape, const std::vect
   return outputs(model.linear, identity(8));
 }
 
-TEST(Conformance, Case25_ThreeFormsOfInt4HoldTheSameWeights) {
+TEST(ConformanceEitherWay, Case25_ThreeFormsOfInt4HoldTheSameWeights) {
   std::vector<float> expected;  // of y[k,n]: n = 0 holds -8..-1, n = 1 holds 0..7
   std::vector<uint8_t> unpacked(16);
   for (int k = 0; k < 8; ++k) {
@@ -287,7 +192,7 @@ TEST(Conformance, Case25_ThreeFormsOfInt4HoldTheSameWeights) {
   }
 }
 
-TEST(Conformance, Case26_AGroupOfColumnsHasItsScale) {
+TEST(ConformanceEitherWay, Case26_AGroupOfColumnsHasItsScale) {
   const std::vector<float> scales = {1, 2, 4, 8, 16, 32};
   const LayerTensors tensors = {
       {"0.weight", "W4A16",
@@ -326,7 +231,7 @@ void expect_three_shapes(const QuantizeOptions& options) {
   }
 }
 
-TEST(Conformance, Case27_ScalesStandInThreeShapes) {
+TEST(ConformanceEitherWay, Case27_ScalesStandInThreeShapes) {
   for (const QuantizeOptions& options : kEitherWay) expect_three_shapes(options);
 }
 
@@ -348,7 +253,7 @@ TEST(Conformance, Case29_W4A4DynamicAddsItsBias) {
   EXPECT_EQ(w4a4_at_zero({}), (std::vector<float>{1, 2, 3, 4, 5, 6}));
 }
 
-TEST(Conformance, Case29_UpstreamDropsIt) {
+TEST(ConformanceUpstream, Case29_UpstreamDropsIt) {
   EXPECT_EQ(w4a4_at_zero(kUpstream), std::vector<float>(6, 0.0f));
 }
 

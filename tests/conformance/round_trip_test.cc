@@ -1,4 +1,4 @@
-// Conformance case 47: write(read(file)).
+// Conformance cases 47 and 48: write(read(file)), and what reads it.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -68,43 +68,85 @@ TEST(Conformance, Case47_AForeignFileIsReadAndWrittenByteForByte) {
   EXPECT_GE(tried, 18 * 10);
 }
 
-TEST(Conformance, Case47_WhatWeWriteIsReadAndWrittenByteForByte) {
-  TestFolder folder;
+// A float model of one linear of 8 x 64 beside a norm.
+WeightStore one_linear_model(const TestFolder& folder) {
   std::mt19937_64 random(47);
   write_weights(folder / "m.safetensors",
                 {{"0.weight", "", normal_tensor(DType::kBF16, {8, 64}, random)},
                  {"0.bias", "", normal_tensor(DType::kBF16, {8}, random)},
                  {"norm.weight", "", normal_tensor(DType::kBF16, {8}, random)}});
-  int tried = 0;
-  for (const AlgorithmRow& row : algorithm_rows()) {
-    if (row.contract == nullptr || row.parameters.needs_statistics) continue;
-    const std::string name(row.canonical);
-    const fs::path out = folder / ("q_" + std::string(row.name));
-    export_quantized(WeightStore::open_file(folder / "m.safetensors"), out,
-                     {.algorithm = std::string(row.name), .preset = "none"}, context());
-    const fs::path descriptor = out / descriptor_file_name(name, std::nullopt);
-    const fs::path weights = out / weight_file_name(name, std::nullopt);
-    for (const fs::path& file : {descriptor, weights}) {
-      ASSERT_TRUE(fs::exists(file)) << file;
-      // Upstream writes 0600 and reads no more than 0640, which is what we write.
-      EXPECT_EQ(fs::status(file).permissions() & ~fs::perms{0640}, fs::perms::none) << file;
-    }
-    const auto count = std::distance(fs::directory_iterator(out), fs::directory_iterator());
-    EXPECT_EQ(count, 2) << name << ": one descriptor, one weight file";
-    EXPECT_EQ(*read_descriptor(descriptor).label("0.bias"), "FLOAT");
-    EXPECT_EQ(descriptor_text(read_descriptor(descriptor)), file_text(descriptor));
+  return WeightStore::open_file(folder / "m.safetensors");
+}
 
-    const WeightStore store = WeightStore::open_file(weights);
-    LayerTensors tensors;
-    for (const TensorInfo& info : store.tensors())
-      tensors.push_back({info.name, "", store.read(info.name)});
-    for (const NamedTensor& t : rewritten(descriptor, tensors)) {
-      EXPECT_TRUE(same_bytes(t.tensor, store.read(t.name))) << name << " " << t.name;
-      EXPECT_EQ(t.label, *read_descriptor(descriptor).label(t.name));
-    }
-    ++tried;
+// What needs weights alone, aliases included.
+std::vector<const AlgorithmRow*> written_rows() {
+  std::vector<const AlgorithmRow*> rows;
+  for (const AlgorithmRow& row : algorithm_rows()) {
+    if (row.contract != nullptr && !row.parameters.needs_statistics) rows.push_back(&row);
   }
-  EXPECT_GE(tried, 9);
+  EXPECT_GE(rows.size(), 9u);
+  return rows;
+}
+
+// The descriptor of the model by this algorithm.
+fs::path exported(const TestFolder& folder, const AlgorithmRow& row, Compat compat) {
+  const bool upstream = compat == Compat::kUpstream;
+  const fs::path out = folder / (std::string(upstream ? "u_" : "q_") + std::string(row.name));
+  export_quantized(one_linear_model(folder), out,
+                   {.algorithm = std::string(row.name), .preset = "none", .compat = compat},
+                   context());
+  return out / descriptor_file_name(std::string(row.canonical), std::nullopt);
+}
+
+void expect_same_bytes_again(const fs::path& descriptor, const AlgorithmRow& row) {
+  const fs::path weights =
+      descriptor.parent_path() / weight_file_name(std::string(row.canonical), std::nullopt);
+  for (const fs::path& file : {descriptor, weights}) {
+    ASSERT_TRUE(fs::exists(file)) << file;
+    // Upstream writes 0600 and reads no more than 0640, which is what we write.
+    EXPECT_EQ(fs::status(file).permissions() & ~fs::perms{0640}, fs::perms::none) << file;
+  }
+  const auto count =
+      std::distance(fs::directory_iterator(descriptor.parent_path()), fs::directory_iterator());
+  EXPECT_EQ(count, 2) << row.name << ": one descriptor, one weight file";
+  EXPECT_EQ(*read_descriptor(descriptor).label("0.bias"), "FLOAT");
+  EXPECT_EQ(descriptor_text(read_descriptor(descriptor)), file_text(descriptor));
+
+  const WeightStore store = WeightStore::open_file(weights);
+  LayerTensors tensors;
+  for (const TensorInfo& info : store.tensors())
+    tensors.push_back({info.name, "", store.read(info.name)});
+  for (const NamedTensor& t : rewritten(descriptor, tensors)) {
+    EXPECT_TRUE(same_bytes(t.tensor, store.read(t.name))) << row.name << " " << t.name;
+    EXPECT_EQ(t.label, *read_descriptor(descriptor).label(t.name));
+  }
+}
+
+TEST(ConformanceEitherWay, Case47_WhatWeWriteIsReadAndWrittenByteForByte) {
+  const TestFolder folder;
+  for (const AlgorithmRow* row : written_rows()) {
+    for (const QuantizeOptions& options : kEitherWay) {
+      expect_same_bytes_again(exported(folder, *row, options.compat), *row);
+    }
+  }
+}
+
+// By either rule, to either reader. Upstream's own reads most of it: docs/compatibility.md,
+// tools/oracle/test_upstream_loader.py.
+TEST(ConformanceEitherWay, Case48_WhatWeWriteLoads) {
+  const TestFolder folder;
+  for (const AlgorithmRow* row : written_rows()) {
+    for (const QuantizeOptions& writer : kEitherWay) {
+      const fs::path file = exported(folder, *row, writer.compat);
+      for (const QuantizeOptions& reader : kEitherWay) {
+        OneLinear model(8, 64, true);
+        const Report report = quantize(model.map, file, reader, context());
+        EXPECT_EQ(model.linear.algorithm(), row->canonical);
+        EXPECT_EQ(report.quantized(), 1) << row->name;
+        EXPECT_TRUE(report.unmatched.empty()) << row->name;
+      }
+    }
+  }
 }
 
 // q_rot and k_rot of any dtype, and other keys of a descriptor, come back as they were.
@@ -134,23 +176,17 @@ TEST(Conformance, Case47_AttentionsAreReadAndWrittenByteForByte) {
   }
 }
 
-TEST(Conformance, Case47_UpstreamsRulesAreWrittenAndSaidSo) {
-  TestFolder folder;
-  std::mt19937_64 random(48);
-  write_weights(folder / "m.safetensors",
-                {{"0.weight", "", normal_tensor(DType::kF32, {8, 64}, random)}});
-  export_quantized(WeightStore::open_file(folder / "m.safetensors"), folder / "q",
-                   {.algorithm = "W4A4_DYNAMIC", .preset = "none", .compat = Compat::kUpstream},
-                   context());
-  const fs::path descriptor = folder / "q" / "quant_model_description_w4a4_dynamic.json";
+TEST(ConformanceUpstream, Case47_UpstreamsRulesAreWrittenAndSaidSo) {
+  const TestFolder folder;
+  const AlgorithmRow& row = *find_algorithm("W4A4_DYNAMIC");
+  const fs::path descriptor = exported(folder, row, Compat::kUpstream);
   EXPECT_EQ(read_descriptor(descriptor).facts.at(facts::kCompat), "upstream");
-  const WeightStore store =
-      WeightStore::open_file(folder / "q" / "quant_model_weight_w4a4_dynamic.safetensors");
+  const WeightStore store = WeightStore::open_file(descriptor.parent_path() /
+                                                   "quant_model_weight_w4a4_dynamic.safetensors");
   EXPECT_EQ(store.info("0.weight").dtype, DType::kI8);
   EXPECT_EQ(store.info("0.weight").shape, (Shape{8, 64}));
-  OneLinear model(8, 64, false);
-  quantize(model.map, descriptor, kUpstream, context());
-  EXPECT_EQ(model.linear.algorithm(), "W4A4_DYNAMIC");
+  EXPECT_FALSE(
+      read_descriptor(exported(folder, row, Compat::kNone)).facts.contains(facts::kCompat));
 }
 
 }  // namespace

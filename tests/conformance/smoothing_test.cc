@@ -74,7 +74,7 @@ TEST(Conformance, Case28_SmoothingUndoesTheScalesOfTheWeight) {
   }
 }
 
-TEST(Conformance, Case28_UpstreamSmoothsTwoOfFour) {
+TEST(ConformanceUpstream, Case28_UpstreamSmoothsTwoOfFour) {
   for (const char* algorithm : {"W8A8", "W8A8_DYNAMIC"}) {
     EXPECT_LT(Smoothed(algorithm).error(algorithm, kUpstream), error_bound(algorithm));
   }

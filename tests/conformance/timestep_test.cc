@@ -84,7 +84,7 @@ TEST(Conformance, Case30_AStaticStepRunsWithItsRowAllOthersAreDynamic) {
   }
 }
 
-TEST(Conformance, Case30_UpstreamRefusesTheStepBehindTheLastToo) {
+TEST(ConformanceUpstream, Case30_UpstreamRefusesTheStepBehindTheLastToo) {
   const LayerTensors tensors = timestep_layer();
   TimestepPolicy policy(StepMode::kStatic);
   const QuantizeOptions options = {.timestep_policy = policy, .compat = Compat::kUpstream};
@@ -123,26 +123,54 @@ TEST(Conformance, Case30_TheDescriptorsPolicyHoldsUnlessAnotherIsGiven) {
   EXPECT_EQ(error.details().file, file.string());
 }
 
-TEST(Conformance, Case31_ALaterCallWins) {
+TEST(ConformanceEitherWay, Case31_ALaterCallWins) {
   TimestepPolicy policy;
   policy.set(0, 2, StepMode::kStatic);
   policy.set(1, 1, StepMode::kDynamic);
-  EXPECT_EQ(policy.at(0), StepMode::kStatic);
-  EXPECT_EQ(policy.at(1), StepMode::kDynamic);
-  EXPECT_EQ(policy.at(2), StepMode::kStatic);
-  EXPECT_EQ(policy.at(3), StepMode::kDynamic) << "the default";
-  TimestepPolicy otherwise(StepMode::kStatic);
+  const StepMode modes[] = {StepMode::kStatic, StepMode::kDynamic, StepMode::kStatic,
+                            StepMode::kDynamic};  // the last is the default
+  const LayerTensors tensors = timestep_layer();
+  for (QuantizeOptions options : kEitherWay) {
+    const Tensor dynamic =
+        quantized_outputs("W8A8_DYNAMIC", dynamic_layer_of(tensors), options, -1);
+    for (int step = 0; step < kSteps; ++step) {
+      EXPECT_EQ(policy.at(step), modes[step]);
+      const Tensor row = quantized_outputs("W8A8", static_layer_of(tensors, step), options, -1);
+      QuantizeOptions with_policy = options;
+      with_policy.timestep_policy = policy;
+      EXPECT_TRUE(same_bytes(quantized_outputs("W8A8_TIMESTEP", tensors, with_policy, step),
+                             modes[step] == StepMode::kStatic ? row : dynamic))
+          << step;
+      EXPECT_FALSE(same_bytes(row, dynamic));
+    }
+  }
+  const TimestepPolicy otherwise(StepMode::kStatic);
   EXPECT_EQ(otherwise.at(3), StepMode::kStatic) << "the default";
 }
 
-TEST(Conformance, Case32_WhatIsNoRangeOrNoStrategyIsRefused) {
+TEST(ConformanceEitherWay, Case32_WhatIsNoRangeOrNoStrategyIsRefused) {
   TimestepPolicy policy;
   EXPECT_EQ(error_of([&] { policy.set(2, 1, StepMode::kStatic); }).code(), ErrorCode::kUsage);
   EXPECT_EQ(error_of([&] { policy.set(-1, 1, StepMode::kStatic); }).code(), ErrorCode::kUsage);
-  for (const char* text : {"fixed 1", "5", "static (1,2)", "static 1-"}) {
-    EXPECT_EQ(error_of([&] { TimestepPolicy::parse(text); }).code(), ErrorCode::kInput) << text;
-  }
   EXPECT_EQ(TimestepPolicy::parse(policy.text()), policy) << "nothing was registered";
+
+  const TestFolder folder;
+  const std::filesystem::path file = write_layer(folder, "W8A8_TIMESTEP", timestep_layer());
+  for (const char* text : {"fixed 1", "5", "static (1,2)", "static 1-", "static 2-1"}) {
+    EXPECT_EQ(error_of([&] { TimestepPolicy::parse(text); }).code(), ErrorCode::kInput) << text;
+    Descriptor descriptor = read_descriptor(file);
+    descriptor.facts[facts::kTimestepPolicy] = text;
+    write_descriptor(file, descriptor);
+    std::filesystem::permissions(file, std::filesystem::perms{0640});
+    for (const QuantizeOptions& options : kEitherWay) {
+      OneLinear model(kN, kK, true);
+      const Error error = load_error(model.map, file, options);
+      EXPECT_EQ(error.code(), ErrorCode::kInput) << text;
+      EXPECT_EQ(error.details().file, file.string());
+      EXPECT_EQ(error.details().found, text);
+      EXPECT_TRUE(model.is_float());
+    }
+  }
 }
 
 }  // namespace

@@ -14,8 +14,8 @@
 #include "cli/output_check.h"
 #include "cli/report_html.h"
 #include "cli/verbs/verb.h"
+#include "format/descriptor.h"
 #include "format/output_file.h"
-#include "mezzotint/descriptor.h"
 #include "mezzotint/error.h"
 
 namespace mezzotint::cli {
@@ -44,7 +44,8 @@ std::vector<FormSource> form_sources(const std::vector<std::string>& quants) {
   std::map<std::string, int> uses;
   for (const std::string& quant : quants) {
     const QuantizedFiles files = find_quantized_files(quant);
-    std::string label = read_descriptor(files.descriptor).model_quant_type;
+    std::vector<std::string> overruled;  // loading says whether a key may stand twice
+    std::string label = read_descriptor(files.descriptor, &overruled).model_quant_type;
     if (label.empty()) label = files.descriptor.parent_path().filename().string();
     uses[label] += 1;
     forms.push_back({.label = label, .folder = quant});
