@@ -6,6 +6,9 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <string>
+
+#include "numerics/golden_testing.h"
 
 namespace mezzotint {
 namespace {
@@ -49,6 +52,23 @@ TEST(Bf16, TiesAndTheirNeighboursRoundHalfToEven) {
     }
   }
   EXPECT_EQ(count, 5 * (65536 - 256));  // all but the NaNs
+}
+
+// The same floats, all at once: FNV-1a of their codes, which ml_dtypes and torch agree on.
+TEST(Bf16, TiesAndTheirNeighboursHaveTheLibrariesCodes) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  const auto add = [&](unsigned byte) { hash = (hash ^ byte) * 0x100000001b3u; };
+  for (uint32_t upper = 0; upper < 65536; ++upper) {
+    for (uint32_t low : {0x0001u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+      const float value = float_of_bits(upper << 16 | low);
+      if (std::isnan(value)) continue;
+      const uint16_t code = bf16_from_float(value);
+      add(code & 0xff);
+      add(code >> 8);
+    }
+  }
+  const GoldenJson golden = read_numerics_golden(MZ_SOURCE_DIR, "elements.json").at("bf16");
+  EXPECT_EQ(hash, std::stoull(golden.at("fnv1a").get<std::string>(), nullptr, 16));
 }
 
 TEST(Bf16, RandomFloatsRoundToTheNearest) {

@@ -2,12 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <string>
+#include <vector>
 
 #include "numerics/bf16.h"
+#include "numerics/golden_testing.h"
 
 namespace mezzotint {
 namespace {
@@ -23,6 +27,25 @@ TEST(Fp8BlockScale, IsADivisionForEveryBf16) {
     if (exact != amax * (1.0f / 448.0f)) ++differ;
   }
   EXPECT_GT(differ, 0);
+}
+
+TEST(Fp8Block, HasTheScalesAndCodesOfTorch) {
+  const GoldenJson goldens = read_numerics_golden(MZ_SOURCE_DIR, "mx_blocks.json");
+  const std::vector<float> x = golden_rows(goldens);
+  const GoldenJson& golden = goldens.at("torch").at("e4m3 / 448");
+  const std::vector<uint8_t> codes = read_hexadecimal(golden.at(1).get<std::string>());
+  const size_t tiles = golden.at(0).size();
+  ASSERT_EQ(tiles, 16u);
+  const size_t count = x.size() / tiles;
+  for (size_t i = 0; i < tiles; ++i) {
+    float amax = 0;
+    for (size_t j = 0; j < count; ++j) amax = std::fmax(amax, std::fabs(x[i * count + j]));
+    const float scale = fp8_block_scale(amax);
+    EXPECT_EQ(std::bit_cast<uint32_t>(scale), golden.at(0).at(i).get<uint32_t>()) << i;
+    for (size_t j = 0; j < count; ++j) {
+      EXPECT_EQ(fp8_block_code(x[i * count + j], scale), codes[i * count + j]) << i << " " << j;
+    }
+  }
 }
 
 TEST(Fp8BlockScale, TilesThatAreNotFiniteHaveScaleNaN) {

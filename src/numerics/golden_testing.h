@@ -1,4 +1,4 @@
-// Reads testdata/numerics, what ml_dtypes, torch, torchao and upstream's exporter compute
+// Reads testdata/numerics, what ml_dtypes, gfloat, torch, torchao and upstream's exporter compute
 // (tools/goldens/formats.py). For tests only.
 #pragma once
 
@@ -55,5 +55,16 @@ inline std::vector<uint8_t> read_hexadecimal(std::string_view text) {
 }
 
 inline float float_of_bits(uint32_t bits) { return std::bit_cast<float>(bits); }
+
+// The floats of "x", a list of rows in hexadecimal bits.
+inline std::vector<float> golden_rows(const GoldenJson& goldens) {
+  std::vector<float> x;
+  for (const std::string row : goldens.at("x")) {
+    for (size_t i = 0; i < row.size(); i += 8) {
+      x.push_back(float_of_bits(static_cast<uint32_t>(std::stoul(row.substr(i, 8), nullptr, 16))));
+    }
+  }
+  return x;
+}
 
 }  // namespace mezzotint

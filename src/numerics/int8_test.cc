@@ -56,6 +56,18 @@ TEST(Int8Code, AgreesWithTheFormulaInTheCLibrary) {
   }
 }
 
+// Every bf16 with the scale 1: the C library's rounding to even, then the clamp.
+TEST(Int8Code, AgreesWithTheCLibraryOnEveryBf16) {
+  int count = 0;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits, ++count) {
+    const float x = bf16_to_float(static_cast<uint16_t>(bits));
+    if (std::isnan(x)) continue;
+    const float expected = std::fmin(std::fmax(std::nearbyint(x), -127.0f), 127.0f);
+    ASSERT_EQ(static_cast<float>(int8_code(x, 1.0f)), expected) << x;
+  }
+  EXPECT_EQ(count, 65536);
+}
+
 TEST(Int8Code, TiesGoToTheEvenCode) {
   for (int code = -126; code < 126; ++code) {
     const float tie = static_cast<float>(code) + 0.5f;

@@ -256,16 +256,6 @@ Quantized quantize(const std::vector<float>& x, Element element, MxScaleRule rul
   return result;
 }
 
-std::vector<float> golden_rows(const GoldenJson& goldens) {
-  std::vector<float> x;
-  for (const std::string row : goldens.at("x")) {
-    for (size_t i = 0; i < row.size(); i += 8) {
-      x.push_back(float_of_bits(static_cast<uint32_t>(std::stoul(row.substr(i, 8), nullptr, 16))));
-    }
-  }
-  return x;
-}
-
 TEST(MxQuantizeBlock, HasTheBytesAndCodesOfTorchao) {
   const GoldenJson goldens = read_numerics_golden(MZ_SOURCE_DIR, "mx_blocks.json");
   const std::vector<float> x = golden_rows(goldens);

@@ -8,6 +8,7 @@ every bf16, next to every edge and on a million random floats (--all: elements o
 an hour). No formula of src/numerics stands here.
 """
 
+import importlib.metadata
 import json
 import logging
 import os
@@ -19,6 +20,8 @@ logging.disable(logging.WARNING)
 warnings.filterwarnings("ignore")
 os.environ.setdefault("TORCHAO_FORCE_SKIP_LOADING_SO_FILES", "1")  # CUDA extensions
 
+import gfloat  # noqa: E402
+import gfloat.formats  # noqa: E402
 import ml_dtypes  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -45,6 +48,11 @@ TORCH_TYPES = {
     "e5m2": torch.float8_e5m2,
     "e2m1": torch.float4_e2m1fn_x2,
 }
+GFLOAT_TYPES = {
+    "e4m3": gfloat.formats.format_info_ocp_e4m3,
+    "e5m2": gfloat.formats.format_info_ocp_e5m2,
+    "e2m1": gfloat.formats.format_info_ocp_e2m1,
+}
 LARGEST = {name: float(ml_dtypes.finfo(t).max) for name, t in NUMPY_TYPES.items()}
 MODES = ("FLOOR", "RCEIL", "CEIL", "EVEN")
 
@@ -60,11 +68,18 @@ def every_bf16():
 # --- conversions of elements ----------------------------------------------------------------------
 
 
+def by_gfloat(name, values, rounding):
+    info = GFLOAT_TYPES[name]
+    rounded = gfloat.round_ndarray(info, values.astype(np.float64), rounding, sat=True)
+    return gfloat.encode_ndarray(info, rounded).astype(np.uint8)
+
+
 def half_even(name, values):
-    """Codes of float32 values: ml_dtypes, and torch's cast where it has one. Clamped: the casts of
-    neither saturate in all versions."""
+    """Codes of float32 values: ml_dtypes, gfloat, and torch's cast where it has one. Clamped: the
+    casts of ml_dtypes and torch do not saturate in all versions."""
     clamped = np.clip(values, -LARGEST[name], LARGEST[name])
     codes = clamped.astype(NUMPY_TYPES[name]).view(np.uint8)
+    assert np.array_equal(codes, by_gfloat(name, values, gfloat.RoundMode.TiesToEven)), name
     if name != "e2m1":
         cast = torch.from_numpy(clamped).to(TORCH_TYPES[name]).view(torch.uint8).numpy()
         assert np.array_equal(codes, cast), name
@@ -72,7 +87,18 @@ def half_even(name, values):
 
 
 def half_away(name, values):
-    """Codes of float32 values: the exporter's rounding of a block whose scale is 1."""
+    """Codes of float32 values: gfloat's, and the exporter's, which rounds by floor(t + 0.5): its sum
+    rounds up for the float below half of the smallest value, and it knows no -0."""
+    codes = by_gfloat(name, values, gfloat.RoundMode.TiesToAway)
+    smallest = float(ml_dtypes.finfo(NUMPY_TYPES[name]).smallest_subnormal)
+    same = codes == exporter_half_away(name, values)
+    below_half = np.abs(values) == np.nextafter(np.float32(smallest / 2), np.float32(0))
+    assert np.all(same | below_half | ((values == 0) & np.signbit(values))), name
+    return codes
+
+
+def exporter_half_away(name, values):
+    """The exporter's rounding of a block whose scale is 1."""
     values = torch.from_numpy(values)
     if name == "e5m2":  # no quantizer of it, but the rounding takes any format
         exponent = torch.floor(torch.log2(values.abs() + (values == 0)))
@@ -194,9 +220,31 @@ def elements(every_float):
             positive = convert(name, floats(upper))
             negative = convert(name, floats(upper | 0x80000000))
             assert np.array_equal(negative, positive | sign), name
-            stairs["negative_zero"] = int(convert(name, floats([0x80000000]))[0])
+            zero = half_even if rounding == "half_even" else exporter_half_away
+            stairs["negative_zero"] = int(zero(name, floats([0x80000000]))[0])
             result[name][rounding] = stairs
+    result["bf16"] = {"fnv1a": f"{fnv1a(bf16_of_neighbours()):016x}"}
     return result
+
+
+def bf16_of_neighbours():
+    """bf16 codes of every upper half of a float with five lower ones, about its tie; no NaN."""
+    lows = np.array([0x0001, 0x7FFF, 0x8000, 0x8001, 0xFFFF], dtype=np.uint32)
+    bits = (np.arange(65536, dtype=np.uint32)[:, None] << 16 | lows).ravel()
+    values = floats(bits)
+    values = values[~np.isnan(values)]
+    codes = values.astype(ml_dtypes.bfloat16).view(np.uint16)
+    cast = torch.from_numpy(values).to(torch.bfloat16).view(torch.int16).numpy()
+    assert np.array_equal(codes.view(np.int16), cast)
+    return codes
+
+
+def fnv1a(codes):
+    """Of the bytes, low ones first: http://www.isthe.com/chongo/tech/comp/fnv."""
+    value = 0xCBF29CE484222325
+    for byte in codes.astype("<u2").tobytes():
+        value = (value ^ byte) * 0x100000001B3 % (1 << 64)
+    return value
 
 
 def scales():
@@ -239,7 +287,15 @@ def blocks():
         values = exporter_elements(name, torch.from_numpy(rows.copy()), exponents).numpy()
         codes = values.astype(NUMPY_TYPES[name]).view(np.uint8)
         result["exporter"][name] = [hexadecimal(bytes_), hexadecimal(codes)]
+    result["torch"] = {"e4m3 / 448": torch_tiles(torch.from_numpy(rows.copy()))}
     return result
+
+
+def torch_tiles(rows):
+    """Rows as tiles with the scale amax / 448: the bits of the scales, and codes."""
+    scales = rows.abs().amax(dim=1) / 448
+    codes = (rows / scales[:, None]).clamp(-448, 448).to(torch.float8_e4m3fn).view(torch.uint8)
+    return [scales.numpy().view(np.uint32).tolist(), hexadecimal(codes.numpy())]
 
 
 def affine():
@@ -274,6 +330,7 @@ def write(name, content):
 
 def made_by():
     versions = {"torch": torch.__version__.split("+")[0], "ml_dtypes": ml_dtypes.__version__}
+    versions["gfloat"] = importlib.metadata.version("gfloat")
     return {**versions, "torchao": torchao.__version__, "msmodelslim": "26.1.0"}
 
 
