@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/linear_comparison.h"
+#include "numerics/int8.h"
 
 namespace mezzotint {
 namespace {
@@ -113,16 +114,14 @@ TEST_P(LinearRows, ComparisonSeesOneCorruptedWeight) {
   }
 }
 
-// The largest sums that the row accepts: every product at its extreme, all of one sign.
+// The largest sums there are: every product at its extreme, all of one sign.
 TEST_P(LinearRows, ExtremeCodesAtTheLongestKDoNotOverflow) {
   // Float sums do not overflow, and int4 codes are sixteen times smaller.
   if (row().activation != ActivationForm::kInt8Rows || elements_of(row())[0] == Element::kInt4 ||
       row().weights == WeightForm::kGrouped) {
     return;
   }
-  constexpr int64_t kLongest = 132104;  // docs/numerics.md
-  const bool all = row().declines == nullptr || row().declines({2, 2, kLongest}) == nullptr;
-  const Size size{2, 2, all ? kLongest : 65793};
+  const Size size{2, 2, kIntegerSumMaxK};
   for (int8_t code : {int8_t{127}, int8_t{-128}}) {
     Problem p = make_problem(row(), size, FloatType::kF32, Element::kInt8, false);
     for (int64_t m = 0; m < size.m; ++m) {  // what stands behind k is padding and stays 0

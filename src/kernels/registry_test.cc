@@ -106,21 +106,6 @@ TEST(Registry, GroupsAndOffsetsGoToRowsThatKnowThem) {
   }
 }
 
-TEST(Registry, SumsThatCouldOverflow32BitsGoElsewhere) {
-  const auto layout_for = [](int64_t k) {
-    return choose_layout(kInt8Weight, ActivationForm::kInt8Rows, 1, k, Isa::kAvx512Bf16).id;
-  };
-  EXPECT_EQ(layout_for(65793), LayoutId::kInt8Vnni);
-  EXPECT_EQ(layout_for(65794), LayoutId::kInt8Rows);
-  const auto row_for = [](int64_t k) {
-    return choose_linear_kernel(LayoutId::kInt8Rows, ActivationForm::kInt8Rows,
-                                {1, 1, k, FloatType::kF32, kInt8Weight}, Isa::kAvx512Bf16)
-        .name;
-  };
-  EXPECT_EQ(row_for(132104), "int8_rows/blas_portable");
-  EXPECT_EQ(row_for(132105), "int8_rows/reference");
-}
-
 TEST(Registry, FewRowsAreServedByDotProducts) {
   const auto row_for = [](LayoutId layout, int64_t m, Isa isa) {
     const QuantScheme weight = layout == LayoutId::kFloatRows ? kFloatWeight : kInt8Weight;

@@ -3,12 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <random>
+#include <string>
 #include <tuple>
 #include <vector>
 
 #include "base/cpu_features.h"
+#include "mezzotint/error.h"
 #include "nn/linear_state.h"
+#include "numerics/int8.h"
 #include "quant/algorithm.h"
 
 namespace mezzotint {
@@ -40,7 +44,8 @@ Codes make_codes(int64_t m, int64_t k, int8_t most) {
   return codes;
 }
 
-Linear layer_of(const char* algorithm, const Codes& codes, Isa isa) {
+// A layer "l" of these codes, whose scales are 1.
+LinearParams params_of(const char* algorithm, const Codes& codes) {
   const Tensor weight = Tensor::copy_of<int8_t>(codes.w, {kN, codes.k});
   const Tensor scale = Tensor::copy_of<float>(std::vector<float>(kN, 1.0f), {kN, 1});
   const LayerFile file = {.layer = "l",
@@ -52,8 +57,7 @@ Linear layer_of(const char* algorithm, const Codes& codes, Isa isa) {
                             return std::nullopt;
                           },
                           .dims = {.n = kN, .k = codes.k}};
-  return Linear("l", kN, codes.k,
-                make_linear_state(read_layer_params(*find_algorithm(algorithm), file), isa));
+  return read_layer_params(*find_algorithm(algorithm), file);
 }
 
 int64_t exact_sum(const Codes& codes, int64_t m, int64_t n) {
@@ -73,9 +77,10 @@ TEST_P(IntegerSums, AreThoseOfInt64OnEveryIsa) {
   constexpr int64_t kM = 5;
   const Codes codes = make_codes(kM, k, is_int4 ? 7 : 127);
   const std::vector<float> x(codes.x.begin(), codes.x.end());  // amax = most: the scale is 1
+  const LinearParams params = params_of(algorithm, codes);
   const ExecContext ctx({.threads = 2});
   for (int isa = 0; isa <= static_cast<int>(active_isa()); ++isa) {
-    const Linear linear = layer_of(algorithm, codes, static_cast<Isa>(isa));
+    const Linear linear("l", kN, k, make_linear_state(params, static_cast<Isa>(isa)));
     std::vector<float> y(static_cast<size_t>(kM * kN));
     linear.run({x.data(), DType::kF32, kM, k, k}, {y.data(), DType::kF32, kM, kN, kN}, ctx);
     for (int64_t m = 0; m < kM; ++m) {
@@ -87,16 +92,68 @@ TEST_P(IntegerSums, AreThoseOfInt64OnEveryIsa) {
   }
 }
 
-// 65794 is the first k of which the rows with offsets of 128 could overflow, 132105 that of the
-// others: more than 2^31 in magnitude.
 INSTANTIATE_TEST_SUITE_P(LargeK, IntegerSums,
                          testing::Combine(testing::Values("W8A8_DYNAMIC", "W4A4_DYNAMIC"),
-                                          testing::Values<int64_t>(4096, 65536, 65793, 65794,
-                                                                   132104, 132105)),
+                                          testing::Values<int64_t>(4096, kIntegerSumMaxK)),
                          [](const auto& info) {
                            return std::get<0>(info.param) + std::string("_") +
                                   std::to_string(std::get<1>(info.param));
                          });
+
+class LongerSums : public testing::TestWithParam<const char*> {
+ protected:
+  static constexpr int64_t kTooLong = kIntegerSumMaxK + 1;
+
+  static void expect_refusal(const std::function<void()>& call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+      EXPECT_EQ(error.details().layer, "l");
+      EXPECT_EQ(error.details().expected, "K of at most 65536");
+      EXPECT_EQ(error.details().found, "K = 65537");
+      EXPECT_TRUE(error.details().fix.find("W8A16") != std::string::npos) << error.what();
+      EXPECT_TRUE(std::string(error.what()).find(GetParam()) != std::string::npos) << error.what();
+      return;
+    }
+    ADD_FAILURE() << "not refused";
+  }
+};
+
+TEST_P(LongerSums, AreRefusedWhenAFileIsRead) {
+  const Codes codes = make_codes(1, kTooLong, 7);
+  expect_refusal([&] { params_of(GetParam(), codes); });
+}
+
+TEST_P(LongerSums, AreRefusedWhenAFileIsPlanned) {
+  const AlgorithmRow& row = *find_algorithm(GetParam());
+  const auto plan = [&](int64_t k) {
+    return plan_layer_tensors(row, "l", {.n = 1, .k = k, .steps = 1}, HasBias::kNo);
+  };
+  EXPECT_FALSE(plan(kIntegerSumMaxK).empty());
+  expect_refusal([&] { plan(kTooLong); });
+}
+
+INSTANTIATE_TEST_SUITE_P(Algorithms, LongerSums, testing::Values("W8A8_DYNAMIC", "W4A4_DYNAMIC"),
+                         [](const auto& info) { return std::string(info.param); });
+
+// Every other algorithm: float sums, or sums of products with powers of two.
+TEST(LongerSumsElsewhere, AreServed) {
+  for (const AlgorithmRow& row : algorithm_rows()) {
+    if (row.contract == nullptr) continue;
+    const Element x = row.contract->activation.element;
+    const bool integer = row.contract->mode != ActivationMode::kFloat &&
+                         (x == Element::kInt8 || x == Element::kInt4);
+    const auto plan = [&] {
+      plan_layer_tensors(row, "l", {.n = 1, .k = kIntegerSumMaxK + 1, .steps = 1}, HasBias::kNo);
+    };
+    if (integer) {
+      EXPECT_THROW(plan(), Error) << row.name;
+    } else {
+      EXPECT_NO_THROW(plan()) << row.name;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace mezzotint

@@ -51,6 +51,11 @@ static_assert(int8_channel_scale(0.0f) == 1.0f);
 
 // --- output (docs/numerics.md) -------------------------------------------------------------------
 
+// The longest k of codes of x times codes of w. Every row sums in 32 bits at least, some of them
+// products of unsigned codes: 255 * 128 * 65536 < 2^31.
+inline constexpr int64_t kIntegerSumMaxK = 65536;
+static_assert(255 * 128 * kIntegerSumMaxK < int64_t{1} << 31);
+
 // y = (acc * w_scale) * x_scale + bias, each step rounded to float, in this order.
 MZ_HD float int8_output(int64_t acc, float w_scale, float x_scale, float bias) {
   return static_cast<float>(acc) * w_scale * x_scale + bias;

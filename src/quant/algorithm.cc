@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/nearest.h"
+#include "numerics/int8.h"
 #include "quant/algorithms/contracts.h"
 #include "quant/coding.h"
 
@@ -161,6 +162,12 @@ void check_quant_bias(const LayerFile& file, const LinearParams& params) {
   }
 }
 
+bool sums_integers(const FileContract& contract) {
+  const auto is_integer = [](Element e) { return e == Element::kInt8 || e == Element::kInt4; };
+  return contract.mode != ActivationMode::kFloat && is_integer(contract.activation.element) &&
+         is_integer(contract.weight_element);
+}
+
 const FileContract& contract_of(const AlgorithmRow& row, bool has_input_scale) {
   MZ_CHECK(row.contract != nullptr);
   if (row.alternative == nullptr) return *row.contract;
@@ -175,6 +182,19 @@ std::string label_of(const ParamSpec& spec, const AlgorithmRow& row) {
 }  // namespace
 
 std::span<const AlgorithmRow> algorithm_rows() { return kRows; }
+
+void require_exact_sums(const AlgorithmRow& row, const FileContract& contract, int64_t k,
+                        ErrorDetails details) {
+  if (k <= kIntegerSumMaxK || !sums_integers(contract)) return;
+  details.expected = fmt::format("K of at most {}", kIntegerSumMaxK);
+  details.found = fmt::format("K = {}", k);
+  details.fix =
+      "give the layer an algorithm without such sums: weight-only (W8A16, W4A16) or MX "
+      "(W8A8_MXFP8, W4A4_MXFP4); or keep it float";
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("{}: integer sums over K may leave 32 bits", row.name),
+              std::move(details));
+}
 
 const AlgorithmRow* find_algorithm(std::string_view name) {
   static const LowRankRows low_rank;
@@ -240,6 +260,8 @@ LinearPlan plan_of(const FileContract& contract, const LinearParams& params,
 LinearParams read_layer_params(const AlgorithmRow& row, const LayerFile& file) {
   const FileContract& contract = contract_of(row, file);
   const CheckedTensors checked = check_params(row.name, contract.params, file);
+  require_exact_sums(row, contract, checked.dims.k,
+                     {.layer = file.layer, .tensor = checked.tensors[0].name, .file = file.file});
   LinearParams params = decode_fields(checked, file);
   if (!params.weight_offset.empty() && all_zero(params.weight_offset)) params.weight_offset = {};
   check_low_rank(row, file, params);
@@ -279,6 +301,7 @@ std::vector<PlannedTensor> plan_layer_tensors(const AlgorithmRow& row, std::stri
                                               const LayerDims& dims, HasBias has_bias,
                                               Compat compat, Smoothed smoothed) {
   MZ_CHECK(row.contract != nullptr);
+  require_exact_sums(row, *row.contract, dims.k, {.layer = std::string(layer)});
   const std::string prefix =
       std::string(layer) + (smoothed == Smoothed::kYes ? std::string(kSmoothedSuffix) : "");
   std::vector<PlannedTensor> planned;

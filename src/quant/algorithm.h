@@ -122,6 +122,11 @@ const FileContract& contract_of(const AlgorithmRow& row, const LayerFile& file);
 // Of a tensor that the contract names; the longest suffix counts.
 const ParamSpec& spec_of(const FileContract& contract, std::string_view name);
 
+// Throws Error(kUnsupported) where codes of x times codes of w are summed over more than
+// kIntegerSumMaxK. Layers are read and planned through it; other algorithms know no longest k.
+void require_exact_sums(const AlgorithmRow& row, const FileContract& contract, int64_t k,
+                        ErrorDetails details);
+
 LinearParams read_layer_params(const AlgorithmRow& row, const LayerFile& file);
 
 // What params that hold these tensors do.

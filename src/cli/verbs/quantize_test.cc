@@ -192,6 +192,27 @@ TEST_F(QuantizeVerb, RefusesWhatCannotBeDone) {
   EXPECT_FALSE(fs::exists(out));
 }
 
+TEST_F(QuantizeVerb, LayersWithTooLongIntegerSumsAreRefusedByName) {
+  const std::string model = path("long.safetensors");
+  const auto ones = [](int64_t k) {
+    return float_tensor(DType::kBF16, {1, k}, std::vector<float>(static_cast<size_t>(k), 1.0f));
+  };
+  write_weights(model, {{"short.weight", "", ones(65536)}, {"long.weight", "", ones(65537)}});
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"quantize",  model,    "-o",
+                                          path("out"), "--algo", "w8a8_dynamic"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  };
+  const CliResult refused = with({});
+  EXPECT_EQ(refused.code, 4);
+  for (const char* part : {"long", "W8A8_DYNAMIC", "at most 65536", "65537", "W8A16"}) {
+    EXPECT_TRUE(contains(refused.err, part)) << part << " in " << refused.err;
+  }
+  EXPECT_FALSE(fs::exists(path("out")));
+  EXPECT_EQ(with({"--rule", "long=w8a16"}).code, 0);
+}
+
 TEST_F(QuantizeVerb, TheReportMayLieInTheOutput) {
   const CliResult result = quantize({"--algo", "w8a16", "--report", path("out/report.json")});
   EXPECT_EQ(result.code, 0) << result.err;
