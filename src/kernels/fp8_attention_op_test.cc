@@ -2,113 +2,30 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>
-#include <string>
 #include <vector>
 
-#include "kernels/fp8_attention_oracle.h"
+#include "kernels/fp8_attention_tiers.h"
 
 namespace mezzotint {
 namespace {
 
+using fp8_oracle::best_row;
+using fp8_oracle::compare;
 using fp8_oracle::Distance;
+using fp8_oracle::expect_tiers;
 using fp8_oracle::Head;
-using fp8_oracle::Operands;
-using testing_data::AttentionSize;
+using fp8_oracle::Rotations;
+using fp8_oracle::run;
+using fp8_oracle::same_rotation;
+using fp8_oracle::Tiers;
 using testing_data::Heads;
 using testing_data::kGap;
 using testing_data::make_attention;
 using testing_data::Order;
 using Problem = testing_data::AttentionProblem;
-
-struct Rotations {
-  std::vector<float> q, k;
-};
-
-Rotations same_rotation(int64_t dim) {
-  const std::vector<float> r = fp8_oracle::orthogonal(dim, 9);
-  return {r, r};
-}
-
-const AttentionKernel& best_row() {
-  return choose_attention_kernel(AttentionForm::kFp8, FloatType::kF32, active_isa());
-}
-
-Heads run(Problem p, const Rotations& rotation, float p_scale = 1.0f, int threads = 1,
-          const AttentionKernel& row = best_row()) {
-  Heads out = p.q;
-  run_attention(p.q.with_data(), p.k.with_data(), p.v.with_data(), out.with_data(),
-                {p.scale, p.kv_length},
-                {.form = AttentionForm::kFp8,
-                 .q_rot = {.matrix = rotation.q.data()},
-                 .k_rot = {.matrix = rotation.k.data()},
-                 .p_scale = p_scale},
-                row, ExecContext({.threads = threads}));
-  return out;
-}
-
-// The three tiers of docs/numerics.md.
-struct Tiers {
-  Distance emulated, dequantized, given;
-  double largest_v = 0;
-  double over_bound = -INFINITY;  // |error| - bound of the second tier, worst
-};
-
-struct Compared {
-  double p_scale = 1.0;
-  double k_scale_factor = 1.0;  // of the oracle's first block
-  double v_scale_factor = 1.0;
-};
-
-// Of rows: all of a short sequence, every 13th of a long one.
-Tiers compare(const Problem& p, const Rotations& rotation, const Heads& out, Compared c = {}) {
-  Tiers t;
-  const HeadsView& q = p.q.view;
-  for (int64_t b = 0; b < q.batch; ++b) {
-    for (int64_t h = 0; h < q.heads; ++h) {
-      Head head = fp8_oracle::make_head(p, rotation.q, rotation.k, b, h);
-      if (head.keys > 0) {
-        head.k8.scale[0] *= c.k_scale_factor;
-        head.v8.scale[0] *= c.v_scale_factor;
-      }
-      double v_max = 0;
-      for (const double v : head.v) v_max = std::max(v_max, std::abs(v));
-      t.largest_v = std::max(t.largest_v, v_max);
-      for (int64_t s = 0; s < q.seq; s += q.seq > 100 ? 13 : 1) {
-        const std::vector<double> emulated = fp8_oracle::emulated_row(head, s, c.p_scale);
-        const auto dequantized = fp8_oracle::exact_row(head, s, Operands::kDequantized);
-        const auto given = fp8_oracle::exact_row(head, s, Operands::kAsGiven);
-        // A numerator becomes e4m3 with an error of at most max(2^-4 P, 2^-10 / p_scale).
-        const double bound = v_max * (0x1p-4 + 0x1p-10 * static_cast<double>(head.keys) /
-                                                   (dequantized.l * c.p_scale));
-        for (int64_t d = 0; d < q.dim; ++d) {
-          const double got = out.at(b, s, h, d);
-          const auto at = static_cast<size_t>(d);
-          t.emulated.add(got, emulated[at]);
-          t.dequantized.add(got, dequantized.out[at]);
-          t.given.add(got, given.out[at]);
-          t.over_bound = std::max(t.over_bound, std::abs(got - dequantized.out[at]) - bound);
-        }
-      }
-    }
-  }
-  return t;
-}
-
-// First tier: float arithmetic against double, one code flipped here and there; BF16 outputs round
-// by 2^-9 more. Second: e4m3 numerators. Third: everything.
-void expect_tiers(const Tiers& t, DType dtype) {
-  const bool is_bf16 = dtype == DType::kBF16;
-  EXPECT_LE(t.emulated.relative(), is_bf16 ? 2e-3 : 5e-4);
-  EXPECT_LE(t.emulated.worst, 0x1p-8 * t.largest_v);
-  EXPECT_LE(t.dequantized.relative(), 0.04);
-  EXPECT_LE(t.over_bound, 0.0);
-  EXPECT_GE(t.given.cosine(), 0.99);
-  EXPECT_GE(t.given.relative(), 0.002) << "too good: not quantized";
-}
 
 constexpr int64_t kLengths[] = {1, 127, 128, 129, 255, 256, 257, 1000};
 

@@ -1,12 +1,12 @@
 // Which scale of the softmax's numerators is better, 1 or 448: the table of docs/numerics.md.
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <algorithm>
 #include <random>
+#include <utility>
 #include <vector>
 
-#include "kernels/attention_op.h"
-#include "kernels/fp8_attention_oracle.h"
+#include "kernels/fp8_attention_tiers.h"
 
 namespace mezzotint {
 namespace {
@@ -19,15 +19,18 @@ using Problem = testing_data::AttentionProblem;
 
 constexpr int64_t kKeys = 4608;
 constexpr int64_t kDim = 128;
+constexpr int64_t kQueries = 16;
 
-// Adds one vector N(0, sigma^2) to all keys: scores move by the same for all keys of a query, but
-// the scale of a block grows.
+// Adds to all keys of every head one vector N(0, sigma^2) of its own: scores move by the same for
+// all keys of a query, but the scale of a block grows.
 void add_channel_bias(Heads& k, float sigma) {
   std::mt19937 rng(5);
   std::normal_distribution<float> normal;
-  for (int64_t d = 0; d < kDim; ++d) {
-    const float bias = sigma * normal(rng);
-    for (int64_t s = 0; s < kKeys; ++s) k.set(0, s, 0, d, k.at(0, s, 0, d) + bias);
+  for (int64_t h = 0; h < k.view.heads; ++h) {
+    for (int64_t d = 0; d < kDim; ++d) {
+      const float bias = sigma * normal(rng);
+      for (int64_t s = 0; s < kKeys; ++s) k.set(0, s, h, d, k.at(0, s, h, d) + bias);
+    }
   }
 }
 
@@ -39,65 +42,85 @@ void add_sink(Problem& p, float lead) {
 }
 
 struct Errors {
-  double numerators;  // against exact softmax of the dequantized operands
-  double whole;       // against exact attention
+  double numerators = 0;  // against exact softmax of the dequantized operands
+  double whole = 0;       // against exact attention
 };
 
-Errors errors_of(Problem p, const std::vector<float>& rotation, float p_scale) {
-  Heads out = p.q;
-  run_attention(p.q.with_data(), p.k.with_data(), p.v.with_data(), out.with_data(), {p.scale, {}},
-                {.form = AttentionForm::kFp8,
-                 .q_rot = {.matrix = rotation.data()},
-                 .k_rot = {.matrix = rotation.data()},
-                 .p_scale = p_scale},
-                choose_attention_kernel(AttentionForm::kFp8, FloatType::kF32, active_isa()),
-                ExecContext({.threads = 1}));
-  const fp8_oracle::Head head = fp8_oracle::make_head(p, rotation, rotation, 0, 0);
-  Distance numerators, whole;
-  for (int64_t s = 0; s < p.q.view.seq; ++s) {
-    const auto dequantized = fp8_oracle::exact_row(head, s, Operands::kDequantized);
-    const auto given = fp8_oracle::exact_row(head, s, Operands::kAsGiven);
-    for (int64_t d = 0; d < kDim; ++d) {
-      numerators.add(out.at(0, s, 0, d), dequantized.out[static_cast<size_t>(d)]);
-      whole.add(out.at(0, s, 0, d), given.out[static_cast<size_t>(d)]);
+// Exact rows of a head, by what they are exact of.
+struct ExactHead {
+  std::vector<std::vector<double>> dequantized, given;
+};
+std::vector<ExactHead> exact_heads(const Problem& p, const std::vector<float>& rotation) {
+  std::vector<ExactHead> heads;
+  for (int64_t h = 0; h < p.q.view.heads; ++h) {
+    const fp8_oracle::Head head = fp8_oracle::make_head(p, rotation, rotation, 0, h);
+    ExactHead exact;
+    for (int64_t s = 0; s < kQueries; ++s) {
+      exact.dequantized.push_back(fp8_oracle::exact_row(head, s, Operands::kDequantized).out);
+      exact.given.push_back(fp8_oracle::exact_row(head, s, Operands::kAsGiven).out);
     }
+    heads.push_back(std::move(exact));
   }
-  return {numerators.relative(), whole.relative()};
+  return heads;
 }
 
-Problem head() {
-  return testing_data::make_attention({1, 16, kKeys, 1, 1, kDim}, DType::kF32, Order::kBSHD);
+// Of the worst head, for either distance.
+Errors errors_of(const Problem& p, const std::vector<ExactHead>& exact,
+                 const std::vector<float>& rotation, float p_scale) {
+  const Heads out = fp8_oracle::run(p, {rotation, rotation}, p_scale, 2);
+  Errors worst;
+  for (size_t h = 0; h < exact.size(); ++h) {
+    Distance numerators, whole;
+    for (size_t s = 0; s < kQueries; ++s) {
+      for (size_t d = 0; d < kDim; ++d) {
+        const double got =
+            out.at(0, static_cast<int64_t>(s), static_cast<int64_t>(h), static_cast<int64_t>(d));
+        numerators.add(got, exact[h].dequantized[s][d]);
+        whole.add(got, exact[h].given[s][d]);
+      }
+    }
+    worst.numerators = std::max(worst.numerators, numerators.relative());
+    worst.whole = std::max(worst.whole, whole.relative());
+  }
+  return worst;
+}
+
+Problem make_heads_of_keys(int64_t heads) {
+  return testing_data::make_attention({1, kQueries, kKeys, heads, heads, kDim}, DType::kF32,
+                                      Order::kBSHD);
 }
 
 // The table's numbers hold within a tenth.
 void expect_errors(const Problem& p, Errors one, Errors large) {
   const std::vector<float> rotation = fp8_oracle::orthogonal(kDim, 9);
+  const std::vector<ExactHead> exact = exact_heads(p, rotation);
   for (const float p_scale : {1.0f, 448.0f}) {
     const Errors want = p_scale == 1.0f ? one : large;
-    const Errors got = errors_of(p, rotation, p_scale);
+    const Errors got = errors_of(p, exact, rotation, p_scale);
     EXPECT_NEAR(got.numerators, want.numerators, 0.1 * want.numerators) << "P scale " << p_scale;
     EXPECT_NEAR(got.whole, want.whole, 0.1 * want.whole) << "P scale " << p_scale;
   }
 }
 
 TEST(SlowFp8AttentionPScale, BothAreAlikeOnKeysWithAChannelBias) {
+  constexpr int64_t kHeads = 4;
   const struct {
     float sigma;
     Errors one, large;
-  } heads[] = {{0, {0.0256, 0.0553}, {0.0247, 0.0556}},
-               {1, {0.0255, 0.0585}, {0.0243, 0.0572}},
-               {3, {0.0246, 0.101}, {0.0235, 0.101}},
-               {10, {0.0246, 0.311}, {0.0243, 0.311}}};
-  for (const auto& row : heads) {
+  } rows[] = {{0, {0.0256, 0.0553}, {0.0247, 0.0556}},
+              {1, {0.0255, 0.0585}, {0.0243, 0.0572}},
+              {3, {0.0246, 0.101}, {0.0235, 0.101}},
+              {10, {0.0246, 0.311}, {0.0243, 0.311}}};
+  for (const auto& row : rows) {
     SCOPED_TRACE(row.sigma);
-    Problem p = head();
+    Problem p = make_heads_of_keys(kHeads);
     add_channel_bias(p.k, row.sigma);
     expect_errors(p, row.one, row.large);
   }
 }
 
 TEST(SlowFp8AttentionPScale, TheLargeOneSavesWhatStandsBesideASink) {
-  Problem p = head();
+  Problem p = make_heads_of_keys(1);
   add_sink(p, 8.0f);
   expect_errors(p, {0.0220, 0.0546}, {0.00155, 0.0505});
   // Keys that hardly differ, values with a mean: all numerators but one are about e^-8, less than
