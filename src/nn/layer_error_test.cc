@@ -8,8 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "kernels/linear_driver.h"
-#include "kernels/weight_decode.h"
 #include "nn/linear_state.h"
 #include "quant/file_fixture.h"
 #include "solve/rtn.h"
@@ -134,49 +132,6 @@ TEST(LayerErrorStatic, LiesWhereTheFormatSays) {
   const double error = relative_error("W8A8", static_layer());
   EXPECT_GT(error, 0.88 * 0.014);
   EXPECT_LT(error, 1.12 * 0.014);
-}
-
-// Products of MX codes and powers of two are exact; only the sums over k round.
-TEST(MxSums, AreWithinTwoToTheMinus22OfTheSumOfMagnitudes) {
-  const Data& data = normal_data();
-  for (const auto& [algorithm, element] :
-       {std::pair("W8A8_MXFP8", Element::kE4M3), {"W4A4_MXFP4", Element::kE2M1}}) {
-    const LinearParams params =
-        read_layer_params(*find_algorithm(algorithm), file_of(written(algorithm, {})));
-    const Linear linear("l", kRows, kK, make_linear_state(params, active_isa()));
-    const std::vector<float> y = run(linear, data.x);
-    std::vector<uint8_t> codes(kRows * kK);
-    std::vector<uint8_t> bytes(static_cast<size_t>(kRows * mx_blocks(kK)));
-    run_quantize_mx(choose_quantize_mx_kernel(Isa::kPortable),
-                    {.x = data.x.raw(),
-                     .x_stride = kK,
-                     .k = kK,
-                     .element = element,
-                     .q = codes.data(),
-                     .block_scale = bytes.data()},
-                    kRows, context());
-    const WeightView w = {.codes = params.codes.raw(),
-                          .element = element,
-                          .n = kRows,
-                          .k = kK,
-                          .block_scale = params.block_scale.data<uint8_t>()};
-    std::vector<float> x_row(kK), w_row(kK);
-    double worst = 0;
-    for (int64_t m = 0; m < kRows; m += 17) {
-      decode_mx_bytes(codes.data() + m * kK, element, bytes.data() + m * mx_blocks(kK), nullptr, kK,
-                      x_row.data());
-      for (int64_t n = 0; n < kRows; ++n) {
-        decode_weights(w, n, 0, kK, w_row.data());
-        double sum = 0, magnitude = 0;
-        for (size_t k = 0; k < kK; ++k) {
-          sum += static_cast<double>(x_row[k]) * w_row[k];
-          magnitude += std::abs(static_cast<double>(x_row[k]) * w_row[k]);
-        }
-        worst = std::max(worst, std::abs(y[static_cast<size_t>(m * kRows + n)] - sum) / magnitude);
-      }
-    }
-    EXPECT_LE(worst, 0x1p-22) << algorithm;
-  }
 }
 
 }  // namespace
