@@ -131,6 +131,38 @@ TEST_F(CalibratedExport, PerTensorFilesHaveOneWeightScale) {
   EXPECT_EQ(scales.size(), 1u);
 }
 
+// Static or per token, by what is in the file; one scale of the weight or one per row.
+TEST_F(CalibratedExport, TheFivePerNamesAreFourKindsOfFiles) {
+  struct Kind {
+    const char* algorithm;
+    bool is_static, one_scale;
+  };
+  constexpr Kind kKinds[] = {{"W8A8_PER_CHANNEL", true, false},
+                             {"W8A8_PER_CHANNEL_PER_TENSOR", true, false},
+                             {"W8A8_PER_TENSOR", true, true},
+                             {"W8A8_PER_CHANNEL_PER_TOKEN", false, false},
+                             {"W8A8_PER_TENSOR_PER_TOKEN", false, true}};
+  const Tensor x = rows_of_step(0, 900, 16);
+  std::vector<std::vector<float>> outputs;
+  for (const auto& [algorithm, is_static, one_scale] : kKinds) {
+    ExportOptions how = options(algorithm);
+    how.calibration.smoothing = Smoothing::kNone;
+    const fs::path out = exported(how);
+    EXPECT_EQ(open_quantized(out).weights.find("out.input_scale") != nullptr, is_static)
+        << algorithm;
+    const Tensor scale = stored(out, is_static ? "out.deq_scale" : "out.weight_scale");
+    const std::set<float> scales(scale.data<float>(), scale.data<float>() + kN);
+    EXPECT_EQ(scales.size() == 1, one_scale) << algorithm;
+    model_.reset();
+    quantize(model_.modules(), out, {}, context());
+    outputs.push_back(model_.run(x, context()));
+  }
+  EXPECT_EQ(outputs[0], outputs[1]) << "two names of the static set";
+  for (size_t i = 1; i < outputs.size(); ++i) {
+    for (size_t j = i + 1; j < outputs.size(); ++j) EXPECT_NE(outputs[i], outputs[j]) << i << j;
+  }
+}
+
 TEST_F(CalibratedExport, AwqIsAsymmetricAndGptqIsNot) {
   const Tensor awq = stored(exported(options("W4A16_AWQ")), "out.linear.weight_offset");
   const Tensor gptq = stored(exported(options("W4A16_GPTQ")), "out.weight_offset");
