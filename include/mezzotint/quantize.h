@@ -44,6 +44,9 @@ struct QuantizeOptions {
   // kUpstream: its results, bit for bit where its operators are known, its dropped tensors and
   // ignored labels, each of which the report notes (docs/compatibility.md). Slow.
   Compat compat = Compat::kNone;
+  // Of FP8 attention: softmax numerators times this become e4m3. 1 is upstream's; 448 keeps small
+  // ones beside a large one (docs/numerics.md compares).
+  float numerator_scale = 1.0f;
 };
 
 // Swaps the plans of `model` for those of a quantized folder or descriptor. Errors name layer,

@@ -185,6 +185,7 @@ TimestepPolicy policy_of(const QuantizedFolder& folder, const QuantizeOptions& o
 struct BuildOptions {
   TimestepPolicy policy;
   Compat compat = Compat::kNone;
+  float numerator_scale = 1.0f;
   Isa isa = active_isa();
 };
 
@@ -198,13 +199,11 @@ void build(const QuantizedFolder& folder, const BuildOptions& options, Swap& swa
   release_layer(folder, swap.entry);
 }
 
-// P is not scaled, as on the device (docs/numerics.md compares).
-constexpr float kNumeratorScale = 1.0f;
-
 void build(const QuantizedFolder& folder, const BuildOptions& options, AttentionSwap& swap) {
   const AttentionParams params =
       read_attention(folder, swap.entry, swap.attention->shape().head_dim);
-  swap.state = make_fp8_attention_state(params.q_rot, params.k_rot, kNumeratorScale, options.isa);
+  swap.state =
+      make_fp8_attention_state(params.q_rot, params.k_rot, options.numerator_scale, options.isa);
 }
 
 // Packs on all threads; the error of the first layer, in the descriptor's order, wins.
@@ -308,7 +307,8 @@ Report quantize(const ModuleMap& model, const std::filesystem::path& descriptor,
   for (const std::string& warning : folder.warnings) log(ctx.log(), LogLevel::kWarn, warning);
   Swaps swaps = match(model, folder, options, ctx, report);
   const BuildOptions build_options = {.policy = policy_of(folder, options),
-                                      .compat = options.compat};
+                                      .compat = options.compat,
+                                      .numerator_scale = options.numerator_scale};
   build_all(folder, build_options, swaps.linears, ctx);
   for (AttentionSwap& swap : swaps.attentions) build(folder, build_options, swap);
   note_unwanted_biases(folder, swaps.linears, report);

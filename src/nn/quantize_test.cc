@@ -152,6 +152,21 @@ TEST(Quantize, ReplacesWhatAnAttentionComputes) {
   EXPECT_GT(error, 0.001 * 0.001 * size) << "not quantized";
 }
 
+TEST(Quantize, TheScaleOfNumeratorsIsAnOption) {
+  QuantizedFixture files = fixture();
+  add_attention(files);
+  const TestFolder folder;
+  const std::filesystem::path file = files.write(folder.path());
+  TestModel one, large;
+  quantize(one.map, file, {}, context());
+  quantize(large.map, file, {.numerator_scale = 448.0f}, context());
+  EXPECT_FALSE(same_bytes(one.attended(), large.attended()));
+  const Error error = error_of([&] {
+    quantize(one.map, file, {.numerator_scale = 0.0f}, context());
+  });
+  EXPECT_EQ(error.code(), ErrorCode::kUsage);
+}
+
 TEST(Quantize, AnAttentionIsNamedByItsLabelOrAsAWhole) {
   for (const char* key : {"blocks.0.attn.quant_type", "blocks.0.attn", "blocks.0.attn.q_rot"}) {
     TestFolder folder;
