@@ -78,6 +78,7 @@ nlohmann::json quantized_json(const ComparisonReport& report, const FormReport& 
   entry["ssim"] = form.ssim;
   entry["identical"] = std::isinf(form.psnr_db);
   entry["psnr_db"] = psnr_json(form.psnr_db);
+  if (form.one_step_psnr_db) entry["one_step_psnr_db"] = psnr_json(*form.one_step_psnr_db);
   if (form.outlier) {
     entry["outlier"] = {{"psnr_db", psnr_json(form.outlier->psnr_db)},
                         {"ssim", form.outlier->ssim}};

@@ -35,6 +35,7 @@ struct FormReport {
   double psnr_db = 0;          // against the float images; infinity: equal
   double ssim = 1;
   std::optional<OutlierQuality> outlier{};
+  std::optional<double> one_step_psnr_db{};  // after one step without guidance
   int64_t recognised = -1;  // images whose class the classifier finds; -1: no classifier
   int64_t colors_right = -1;
   std::vector<Image> images;          // RGB, one per prompt

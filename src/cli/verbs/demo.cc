@@ -127,6 +127,19 @@ void add_outlier_quality(const ComparisonSetup& setup, const Pipeline& pipeline,
   }
 }
 
+// One step without guidance: later steps and guidance hide the error of one layer behind that of
+// the coarser forms.
+void add_one_step_quality(ComparisonSetup setup, const Pipeline& pipeline, Session& session,
+                          ComparisonReport& report) {
+  setup.request.steps = 1;
+  setup.request.guidance = 1.0f;
+  setup.activity = "generating, one step";
+  const ComparisonReport one_step = run_comparison(setup, pipeline, session);
+  for (size_t i = 0; i < report.forms.size(); ++i) {
+    report.forms[i].one_step_psnr_db = one_step.forms[i].psnr_db;
+  }
+}
+
 DemoSettings settings_of(const ComparisonSetup& plain, const ComparisonSetup& outlier) {
   return {.images = static_cast<int64_t>(plain.request.prompt_ids.size()),
           .outlier_images = static_cast<int64_t>(outlier.request.prompt_ids.size()),
@@ -185,6 +198,7 @@ int run(Session& session, const Options& options) {
   }
   ComparisonReport report = run_comparison(plain, pipeline, session);
   report.reference_repeats = true;
+  add_one_step_quality(plain, pipeline, session, report);
   add_outlier_quality(outlier, pipeline, session, report);
   report.notes.push_back(fmt::format(
       "Outlier columns: the variant in {} computes the same (velocity within {:.1g}), so its "

@@ -37,6 +37,7 @@ class DemoVerb : public testing::TinyPipelineTest {
     for (const nlohmann::json& form : last["forms"]) {
       floors["floors"].push_back({{"algorithm", form["algorithm"]},
                                   {"plain", form["psnr_db"].get<double>() - margin},
+                                  {"one_step", form["one_step_psnr_db"].get<double>() - margin},
                                   {"outlier", form["outlier"]["psnr_db"].get<double>() - margin}});
     }
     mezzotint::testing::write_text(path("model/floors.json"), floors.dump());
@@ -95,6 +96,7 @@ TEST_F(DemoVerb, AFormBelowItsFloorExitsWith6AfterTheReport) {
   const testing::CliResult bad = demo();
   EXPECT_EQ(bad.code, 6);
   EXPECT_TRUE(contains(bad.err, "W8A16 plain: "));
+  EXPECT_TRUE(contains(bad.err, "W8A16 one step: "));
   EXPECT_TRUE(contains(bad.err, "W8A16 outlier: "));
   EXPECT_TRUE(contains(bad.err, "is below its floor of "));
   EXPECT_TRUE(contains(bad.err, "floors.json"));
