@@ -107,10 +107,10 @@ TEST(SlowFp8AttentionPScale, BothAreAlikeOnKeysWithAChannelBias) {
   const struct {
     float sigma;
     Errors one, large;
-  } rows[] = {{0, {0.0256, 0.0553}, {0.0247, 0.0556}},
-              {1, {0.0255, 0.0585}, {0.0243, 0.0572}},
-              {3, {0.0246, 0.101}, {0.0235, 0.101}},
-              {10, {0.0246, 0.311}, {0.0243, 0.311}}};
+  } rows[] = {{0, {0.0272, 0.0568}, {0.0260, 0.0571}},
+              {1, {0.0263, 0.0637}, {0.0262, 0.0642}},
+              {3, {0.0268, 0.1031}, {0.0263, 0.1024}},
+              {10, {0.0265, 0.292}, {0.0263, 0.292}}};
   for (const auto& row : rows) {
     SCOPED_TRACE(row.sigma);
     Problem p = make_heads_of_keys(kHeads);

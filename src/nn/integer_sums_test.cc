@@ -145,7 +145,8 @@ TEST(LongerSumsElsewhere, AreServed) {
     const bool integer = row.contract->mode != ActivationMode::kFloat &&
                          (x == Element::kInt8 || x == Element::kInt4);
     const auto plan = [&] {
-      plan_layer_tensors(row, "l", {.n = 1, .k = kIntegerSumMaxK + 1, .steps = 1}, HasBias::kNo);
+      const LayerDims dims = written_dims(row, 1, kIntegerSumMaxK + 1, {.steps = 1});
+      plan_layer_tensors(row, "l", dims, HasBias::kNo);
     };
     if (integer) {
       EXPECT_THROW(plan(), Error) << row.name;

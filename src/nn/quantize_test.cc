@@ -161,9 +161,8 @@ TEST(Quantize, TheScaleOfNumeratorsIsAnOption) {
   quantize(one.map, file, {}, context());
   quantize(large.map, file, {.numerator_scale = 448.0f}, context());
   EXPECT_FALSE(same_bytes(one.attended(), large.attended()));
-  const Error error = error_of([&] {
-    quantize(one.map, file, {.numerator_scale = 0.0f}, context());
-  });
+  const Error error =
+      error_of([&] { quantize(one.map, file, {.numerator_scale = 0.0f}, context()); });
   EXPECT_EQ(error.code(), ErrorCode::kUsage);
 }
 
