@@ -56,9 +56,10 @@ MZ_API Report quantize(const ModuleMap& model, const std::filesystem::path& desc
                        const QuantizeOptions& options, const ExecContext& ctx);
 
 struct Rule {
-  std::string pattern;    // glob over layer names ('*' crosses dots) or "re:..."
-  std::string algorithm;  // any case; "float" keeps
-  std::string reason{};   // shown in the report for float
+  std::string pattern;                // glob over layer names ('*' crosses dots) or "re:..."
+  std::string algorithm;              // any case; "float" keeps
+  std::string reason{};               // shown in the report for float
+  std::vector<std::string> except{};  // patterns of layers that it does not apply to
 };
 
 // Attentions to be run quantized: rotations are written beside the linears.
@@ -66,6 +67,7 @@ struct AttentionRule {
   std::string algorithm;  // "fp8_dynamic", in any case
   std::string pattern{};  // over their names, as of Rule; empty: all that the preset knows
   int64_t head_dim = 0;   // 0: as the preset says; else the pattern may name any module
+  std::vector<std::string> except{};
 };
 
 struct ExportProgress {
@@ -86,6 +88,9 @@ struct ExportOptions {
   int64_t max_shard_bytes = 0;              // 0: one file
   Compat compat = Compat::kNone;            // kUpstream: its exporter's rules for weights
   Calibration calibration{};  // for algorithms that need statistics, and for smoothing
+  // Of W8A8_TIMESTEP layers, for the descriptor. Not given: from the statistics.
+  std::optional<TimestepPolicy> timestep_policy{};
+  bool output_errors = false;  // report them, of the layers that the statistics know
   bool overwrite = false;
   bool resume = false;
   bool dry_run = false;  // plan and report only

@@ -18,7 +18,15 @@ struct LayerReport {
   int64_t in_features = 0;
   int64_t bytes_before = 0;   // in the source file
   int64_t bytes_after = 0;    // written (export) or resident (load)
-  double weight_sqnr_db = 0;  // 10 log10(sum w^2 / sum (w - w')^2); 0 when unknown
+  double weight_sqnr_db = 0;  // 10 log10(sum w^2 / sum (w - w')^2); 0 when unknown, as all below
+  double weight_cosine = 0;   // of w and w' as vectors
+  double zero_share = 0;      // of the weights that became zero
+  double clip_share = 0;      // of the weights beyond the ends of their scale's grid
+  double outlier_ratio = 0;   // max |w| over the root mean square of w
+  // Of the layer's outputs on the sample of its input (ExportOptions::output_errors).
+  double output_sqnr_db = 0;
+  double output_cosine = 0;
+  std::vector<double> step_errors{};  // ||y - y'||^2 / ||y||^2 per denoising step; -1: not seen
 };
 
 struct Report {

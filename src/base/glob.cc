@@ -120,4 +120,14 @@ bool NamePattern::matches(std::string_view name) const {
   return std::regex_match(name.begin(), name.end(), *regex_);
 }
 
+std::string literal_pattern(std::string_view name) {
+  std::string pattern;
+  for (const char c : name) {
+    const bool special = c == '*' || c == '?' || c == '[';
+    pattern += special ? std::string{'[', c, ']'} : std::string{c};
+  }
+  if (pattern.starts_with(kRegexPrefix)) pattern.replace(0, 1, "[r]");
+  return pattern;
+}
+
 }  // namespace mezzotint

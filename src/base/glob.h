@@ -27,4 +27,7 @@ class NamePattern {
   std::shared_ptr<const std::regex> regex_;  // null: glob
 };
 
+// The pattern that matches this name alone.
+std::string literal_pattern(std::string_view name);
+
 }  // namespace mezzotint

@@ -64,6 +64,16 @@ TEST(Glob, RejectsAnOpenBracketAndAnEmptyPattern) {
   }
 }
 
+TEST(Glob, ALiteralPatternMatchesItsNameAlone) {
+  for (const char* name : {"a.b", "a[0]*?.b", "re:a.c", "]["}) {
+    const std::string pattern = literal_pattern(name);
+    EXPECT_TRUE(matches(pattern.c_str(), name)) << pattern;
+    EXPECT_FALSE(matches(pattern.c_str(), (std::string(name) + "x").c_str())) << pattern;
+  }
+  EXPECT_FALSE(matches(literal_pattern("a*b").c_str(), "axb"));
+  EXPECT_FALSE(matches(literal_pattern("re:a.c").c_str(), "abc"));
+}
+
 TEST(Regex, MatchesTheWholeName) {
   EXPECT_TRUE(matches("re:blocks\\.[0-4]\\..*", "blocks.3.attn"));
   EXPECT_FALSE(matches("re:blocks\\.[0-4]\\..*", "blocks.7.attn"));

@@ -1,5 +1,6 @@
 #include "quant/attention_selection.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string_view>
@@ -77,11 +78,14 @@ HeadDims named_attentions(const AttentionRule& rule, const std::set<std::string>
                           const HeadDims& known) {
   require_head_dim(rule, known);
   const NamePattern pattern(rule.pattern.empty() ? "*" : rule.pattern);
+  const std::vector<NamePattern> except(rule.except.begin(), rule.except.end());
   HeadDims named;
   std::vector<std::string_view> candidates;
   const auto consider = [&](const std::string& name, int64_t head_dim) {
     candidates.push_back(name);
-    if (pattern.matches(name)) named.emplace(name, head_dim);
+    const bool excepted =
+        std::ranges::any_of(except, [&](const NamePattern& p) { return p.matches(name); });
+    if (pattern.matches(name) && !excepted) named.emplace(name, head_dim);
   };
   if (rule.head_dim > 0) {
     for (const std::string& name : modules) consider(name, rule.head_dim);

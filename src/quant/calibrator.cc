@@ -180,6 +180,11 @@ std::vector<float> Calibrator::solve_multipliers(const InputStatistics& input,
       .multipliers;
 }
 
+const InputStatistics* Calibrator::statistics_of(const SelectedLayer& layer) const {
+  const InputStatistics* input = statistics_.of_linear(layer.name);
+  return input != nullptr && input->k == layer.k ? input : nullptr;
+}
+
 InputCalibration& Calibrator::input_of(const SelectedLayer& layer) {
   const InputStatistics* input = statistics_.of_linear(layer.name);
   if (input == nullptr || input->k != layer.k) {

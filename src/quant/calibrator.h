@@ -43,6 +43,8 @@ class Calibrator {
   ~Calibrator();
 
   int64_t steps() const noexcept { return statistics_.steps; }
+  // nullptr for a layer that the statistics do not know.
+  const InputStatistics* statistics_of(const SelectedLayer& layer) const;
   // Throws Error(kUsage) for a layer that the statistics do not know.
   InputCalibration& input_of(const SelectedLayer& layer);
 

@@ -13,10 +13,14 @@ namespace mezzotint {
 // Row i of E, smoothing folded in: E[i,k] = code * scale[i] * mul_scale[k], in f32, in this order.
 void effective_row(const LinearParams& params, int64_t row, std::span<float> out);
 
-inline constexpr double kExactSqnrDb = 999;  // E equals w: JSON has no infinity
+// Its parts. Code times scale: what meets the rounded x * mul_scale; and all rows of it, [n,k].
+void code_row(const LinearParams& params, int64_t row, std::span<float> out);
+Tensor code_values(const LinearParams& params, const ExecContext& ctx);
+// out += up[row] down
+void add_low_rank_row(const LinearParams& params, int64_t row, std::span<float> out);
 
-// 10 log10(sum w^2 / sum (w - E)^2) of w:[n,k], any float dtype; kExactSqnrDb when they are equal.
-// The result does not depend on the number of threads.
-double weight_sqnr_db(const Tensor& w, const LinearParams& params, const ExecContext& ctx);
+// The weight scale of a static file, whose first step says it: deq_scale = input_scale *
+// weight_scale.
+float folded_scale(const LinearParams& params, int64_t row);
 
 }  // namespace mezzotint

@@ -13,10 +13,11 @@
 #include "mezzotint/quantize.h"
 #include "quant/attention_file.h"
 #include "quant/calibrator.h"
-#include "quant/effective_weight.h"
 #include "quant/export_plan.h"
+#include "quant/layer_report.h"
 #include "quant/quantized_folder.h"
 #include "quant/staging_folder.h"
+#include "quant/written_layer.h"
 
 namespace mezzotint {
 namespace {
@@ -35,38 +36,8 @@ std::string recipe_of(const WeightStore& source, const ExportPlan& plan,
     recipe += fmt::format("source {} {} {}\n", file.filename().string(), fs::file_size(file, error),
                           written);
   }
+  if (options.timestep_policy) recipe += options.timestep_policy->text() + "\n";
   return recipe + descriptor_text(plan.descriptor);
-}
-
-std::map<std::string, std::string> metadata_of(const WeightStore& source) {
-  std::map<std::string, std::string> metadata;
-  for (const auto& [key, value] : source.metadata()) {
-    if (!key.starts_with("mezzotint")) metadata.emplace(key, value);
-  }
-  return metadata;
-}
-
-constexpr const char* kBeingWritten = "(being written)";
-
-// As a reader will find them.
-auto lookup_in(const LayerTensors& tensors) {
-  return [&tensors](const std::string& name) -> std::optional<Tensor> {
-    for (const NamedTensor& tensor : tensors) {
-      if (tensor.name == name) return tensor.tensor;
-    }
-    return std::nullopt;
-  };
-}
-
-LayerFile written_layer(const SelectedLayer& layer, Smoothed smoothed,
-                        const LayerTensors& tensors) {
-  const bool below = smoothed == Smoothed::kYes;
-  return {.layer = layer.name,
-          .prefix = layer.name + (below ? std::string(kSmoothedSuffix) : ""),
-          .file = kBeingWritten,
-          .tensor = lookup_in(tensors),
-          .dims = {.n = layer.n, .k = layer.k},
-          .bias = layer.has_bias ? BiasRule::kRequired : BiasRule::kUnwanted};
 }
 
 class Exporter {
@@ -124,9 +95,12 @@ class Exporter {
       return entry.second.algorithm->contract->mode == ActivationMode::kPolicy;
     });
     if (!by_step) return;
-    const std::string policy = calibrator_->timestep_policy().text();
+    const bool given = options_.timestep_policy.has_value();
+    timestep_policy_ = given ? *options_.timestep_policy : calibrator_->timestep_policy();
+    const std::string policy = timestep_policy_.text();
     plan_.descriptor.facts[facts::kTimestepPolicy] = policy;
-    plan_.report.notes.push_back(fmt::format("timestep policy, from the statistics: {}", policy));
+    plan_.report.notes.push_back(
+        fmt::format("timestep policy, {}: {}", given ? "as given" : "from the statistics", policy));
   }
 
   void write(const TensorInfo& tensor, Writer& writer) {
@@ -157,21 +131,24 @@ class Exporter {
       ++resumed_layers_;
       return 0;
     }
-    FloatLayer floats = {
-        .name = layer.name, .weight = source_.read(layer.name + ".weight"), .bias = {}};
-    if (layer.has_bias) floats.bias = source_.read(layer.name + ".bias");
-    WriteOptions how = plan_.write_options;
-    how.smoothed = smoothed_of(layer, options_);
-    if (uses_input(*layer.algorithm, options_.calibration)) {
-      how.calibration = &calibrator_->input_of(layer);
-    }
-    const LayerTensors tensors = write_layer_params(*layer.algorithm, floats, how, ctx_);
-    const LinearParams params =
-        read_layer_params(*layer.algorithm, written_layer(layer, how.smoothed, tensors));
+    const FloatLayer floats = float_layer(source_, layer);
+    const WrittenLayer written =
+        write_and_read_back(floats, layer, plan_.write_options, options_.calibration,
+                            calibrator_ ? &*calibrator_ : nullptr, ctx_);
     LayerReport& row = *row_of_.at(layer.name);
-    row.weight_sqnr_db = weight_sqnr_db(floats.weight, params, ctx_);
-    for (const NamedTensor& tensor : tensors) writer.put(tensor.name, tensor.tensor);
+    report_errors(layer, floats, written, row);
+    for (const NamedTensor& tensor : written.tensors) writer.put(tensor.name, tensor.tensor);
     return row.weight_sqnr_db;
+  }
+
+  void report_errors(const SelectedLayer& layer, const FloatLayer& floats,
+                     const WrittenLayer& written, LayerReport& row) {
+    add_weight_errors(floats.weight, written.params, row, ctx_);
+    if (!options_.output_errors || !calibrator_) return;
+    const InputStatistics* input = calibrator_->statistics_of(layer);
+    if (input == nullptr || input->tokens.empty()) return;
+    add_output_errors(*layer.algorithm->contract, written.params, *input, floats.weight,
+                      timestep_policy_, row, ctx_);
   }
 
   static void write_attention(const SelectedAttention& attention, Writer& writer) {
@@ -201,6 +178,7 @@ class Exporter {
   const ExecContext& ctx_;
   std::map<std::string, LayerReport*> row_of_;
   std::optional<Calibrator> calibrator_;
+  TimestepPolicy timestep_policy_{};
   int64_t bytes_done_ = 0;
   int64_t resumed_layers_ = 0;
 };

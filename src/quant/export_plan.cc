@@ -284,6 +284,14 @@ Smoothed smoothed_of(const SelectedLayer& layer, const ExportOptions& options) {
   return is_smoothed(*layer.algorithm, options.calibration) ? Smoothed::kYes : Smoothed::kNo;
 }
 
+std::map<std::string, std::string> metadata_of(const WeightStore& source) {
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, value] : source.metadata()) {
+    if (!key.starts_with("mezzotint")) metadata.emplace(key, value);
+  }
+  return metadata;
+}
+
 ExportPlan plan_export(const WeightStore& source, const ExportOptions& options) {
   return Planner(source, options).plan();
 }

@@ -29,6 +29,9 @@ std::vector<PlannedTensor> planned_tensors(const SelectedLayer& layer, const Wri
                                            const ExportOptions& options);
 Smoothed smoothed_of(const SelectedLayer& layer, const ExportOptions& options);
 
+// What the weight files keep of the source's metadata.
+std::map<std::string, std::string> metadata_of(const WeightStore& source);
+
 // Throws Error(kUsage) when nothing is left to quantize, and when a name would stand twice.
 ExportPlan plan_export(const WeightStore& source, const ExportOptions& options);
 

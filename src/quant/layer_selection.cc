@@ -1,5 +1,6 @@
 #include "quant/layer_selection.h"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -21,6 +22,7 @@ struct Decision {
 
 struct CompiledRule {
   NamePattern pattern;
+  std::vector<NamePattern> except{};
   Decision decision;
   std::string text;  // as the user wrote it, for messages
   bool matched = false;
@@ -50,10 +52,16 @@ std::vector<CompiledRule> compile_rules(const ExportOptions& options) {
     const std::string text = fmt::format("--rule {}={}", rule.pattern, rule.algorithm);
     Decision decision = {.algorithm = algorithm_or_float(rule.algorithm, text), .reason = {}};
     if (decision.algorithm == nullptr) decision.reason = rule.reason.empty() ? text : rule.reason;
-    rules.push_back(
-        {.pattern = NamePattern(rule.pattern), .decision = std::move(decision), .text = text});
+    rules.push_back({.pattern = NamePattern(rule.pattern),
+                     .except = {rule.except.begin(), rule.except.end()},
+                     .decision = std::move(decision),
+                     .text = text});
   }
   return rules;
+}
+
+bool matches_any(const std::vector<NamePattern>& patterns, const std::string& name) {
+  return std::ranges::any_of(patterns, [&](const NamePattern& p) { return p.matches(name); });
 }
 
 const Decision* first_match(std::vector<CompiledRule>& rules, const std::string& layer,
@@ -61,6 +69,7 @@ const Decision* first_match(std::vector<CompiledRule>& rules, const std::string&
   for (CompiledRule& rule : rules) {
     if (!rule.pattern.matches(layer)) continue;
     rule.matched = true;
+    if (matches_any(rule.except, layer)) continue;
     if (decided != nullptr) continue;
     rule.applied = true;
     decided = &rule.decision;

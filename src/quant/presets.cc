@@ -1,139 +1,87 @@
 #include "quant/presets.h"
 
 #include <algorithm>
-#include <array>
 
 #include <fmt/format.h>
-#include <yaml-cpp/yaml.h>
 
 #include "base/glob.h"
 #include "base/nearest.h"
 #include "mezzotint/error.h"
+#include "quant/yaml_reader.h"
 
 namespace mezzotint {
 namespace {
 
 constexpr int kPresetVersion = 1;
 
-// Reads one preset; remembers the file for messages.
+// Reads one preset.
 class PresetReader {
  public:
-  explicit PresetReader(std::string_view file) : file_(file) {}
+  explicit PresetReader(const YamlReader& in) : in_(in) {}
 
   Preset read(const YAML::Node& root) const {
-    check_keys(root, {"preset", "name", "title", "detect", "absent", "float", "attention",
-                      "shared_input"});
-    if (scalar<int>(root, "preset") != kPresetVersion) {
-      fail("preset", fmt::format("version {}", kPresetVersion), root["preset"].Scalar());
+    in_.check_keys(root, {"preset", "name", "title", "detect", "absent", "float", "attention",
+                          "shared_input"});
+    if (in_.integer(root, "preset") != kPresetVersion) {
+      in_.fail("preset", fmt::format("version {}", kPresetVersion), root["preset"].Scalar());
     }
     Preset preset;
-    preset.name = scalar<std::string>(root, "name");
-    preset.title = scalar<std::string>(root, "title");
-    preset.detect = names(root, "detect");
-    preset.absent = names(root, "absent");
-    if (preset.detect.empty()) fail("detect", "at least one tensor name", "none");
-    for (const YAML::Node& node : list(root, "float")) preset.kept.push_back(kept(node));
-    for (const YAML::Node& node : list(root, "attention")) {
+    preset.name = in_.text(root, "name");
+    preset.title = in_.text(root, "title");
+    preset.detect = in_.names(root, "detect");
+    preset.absent = in_.names(root, "absent");
+    if (preset.detect.empty()) in_.fail("detect", "at least one tensor name", "none");
+    for (const YAML::Node& node : in_.list(root, "float")) preset.kept.push_back(kept(node));
+    for (const YAML::Node& node : in_.list(root, "attention")) {
       preset.attentions.push_back(attention(node));
     }
-    for (const YAML::Node& node : list(root, "shared_input")) {
+    for (const YAML::Node& node : in_.list(root, "shared_input")) {
       preset.shared_inputs.push_back(shared_input(node));
     }
     return preset;
   }
 
-  [[noreturn]] void fail(std::string_view key, std::string expected, std::string found) const {
-    throw Error(ErrorCode::kInput, fmt::format("preset key '{}'", key),
-                {.file = file_, .expected = std::move(expected), .found = std::move(found)});
-  }
-
  private:
   KeptLayers kept(const YAML::Node& node) const {
-    check_keys(node, {"layers", "why", "when"});
-    KeptLayers kept = {.pattern = pattern(node, "layers"),
-                       .why = scalar<std::string>(node, "why"),
+    in_.check_keys(node, {"layers", "why", "when"});
+    KeptLayers kept = {.pattern = in_.pattern(node, "layers"),
+                       .why = in_.text(node, "why"),
                        .when = KeepWhen::kAlways};
     if (!node["when"]) return kept;
-    const std::string when = scalar<std::string>(node, "when");
-    if (when != "quantized_activations") fail("when", "quantized_activations", when);
+    const std::string when = in_.text(node, "when");
+    if (when != "quantized_activations") in_.fail("when", "quantized_activations", when);
     kept.when = KeepWhen::kQuantizedActivations;
     return kept;
   }
 
   AttentionLayers attention(const YAML::Node& node) const {
-    check_keys(node, {"layers", "head_dim", "head_dim_of"});
+    in_.check_keys(node, {"layers", "head_dim", "head_dim_of"});
     AttentionLayers layers;
-    layers.pattern = pattern(node, "layers");
-    if (node["head_dim"]) layers.head_dim = scalar<int64_t>(node, "head_dim");
-    if (node["head_dim_of"]) layers.head_dim_of = scalar<std::string>(node, "head_dim_of");
+    layers.pattern = in_.pattern(node, "layers");
+    if (node["head_dim"]) layers.head_dim = in_.integer(node, "head_dim");
+    if (node["head_dim_of"]) layers.head_dim_of = in_.text(node, "head_dim_of");
     if ((layers.head_dim > 0) == !layers.head_dim_of.empty()) {
-      fail("attention", "either head_dim or head_dim_of", "both or none");
+      in_.fail("attention", "either head_dim or head_dim_of", "both or none");
     }
     return layers;
   }
 
   SharedInput shared_input(const YAML::Node& node) const {
-    check_keys(node, {"parent", "members"});
-    SharedInput shared = {.parent = pattern(node, "parent"), .members = names(node, "members")};
-    if (shared.members.size() < 2) fail("members", "two or more", "fewer");
+    in_.check_keys(node, {"parent", "members"});
+    SharedInput shared = {.parent = in_.pattern(node, "parent"),
+                          .members = in_.names(node, "members")};
+    if (shared.members.size() < 2) in_.fail("members", "two or more", "fewer");
     return shared;
   }
 
-  template <typename T>
-  T scalar(const YAML::Node& node, const char* key) const {
-    const YAML::Node value = node[key];
-    if (!value || !value.IsScalar()) fail(key, "a scalar", value ? "another node" : "nothing");
-    try {
-      return value.as<T>();
-    } catch (const YAML::Exception&) {
-      fail(key, "a value of the right type", value.Scalar());
-    }
-  }
-
-  std::string pattern(const YAML::Node& node, const char* key) const {
-    std::string text = scalar<std::string>(node, key);
-    NamePattern valid(text);  // throws on a bad one
-    return text;
-  }
-
-  YAML::Node list(const YAML::Node& node, const char* key) const {
-    const YAML::Node value = node[key];
-    if (!value) return YAML::Node(YAML::NodeType::Sequence);
-    if (!value.IsSequence()) fail(key, "a list", "another node");
-    return value;
-  }
-
-  std::vector<std::string> names(const YAML::Node& node, const char* key) const {
-    std::vector<std::string> texts;
-    for (const YAML::Node& item : list(node, key)) {
-      if (!item.IsScalar()) fail(key, "a list of names", "another node");
-      texts.push_back(item.Scalar());
-    }
-    return texts;
-  }
-
-  void check_keys(const YAML::Node& node, std::initializer_list<std::string_view> known) const {
-    if (!node.IsMap()) fail("(root)", "a map", "another node");
-    for (const auto& entry : node) {
-      const std::string key = entry.first.Scalar();
-      if (std::ranges::find(known, key) != known.end()) continue;
-      const std::vector<std::string_view> candidates(known);
-      fail(key, fmt::format("one of {}", fmt::join(candidates, ", ")), "an unknown one");
-    }
-  }
-
-  std::string file_;
+  const YamlReader& in_;
 };
 
 }  // namespace
 
 Preset parse_preset(std::string_view file, std::string_view text) {
-  const PresetReader reader(file);
-  try {
-    return reader.read(YAML::Load(std::string(text)));
-  } catch (const YAML::Exception& error) {
-    reader.fail("(text)", "YAML", error.what());
-  }
+  const YamlReader in("preset", std::string(file));
+  return PresetReader(in).read(in.parse(text));
 }
 
 std::vector<Preset> presets() {

@@ -25,7 +25,18 @@ nlohmann::ordered_json row_json(const LayerReport& row) {
                                  {"bytes_before", row.bytes_before},
                                  {"bytes_after", row.bytes_after}};
   if (!row.reason.empty()) json["reason"] = row.reason;
-  if (row.weight_sqnr_db != 0) json["weight_sqnr_db"] = row.weight_sqnr_db;
+  if (row.weight_sqnr_db != 0) {
+    json["weight_sqnr_db"] = row.weight_sqnr_db;
+    json["weight_cosine"] = row.weight_cosine;
+    json["zero_share"] = row.zero_share;
+    json["clip_share"] = row.clip_share;
+    json["outlier_ratio"] = row.outlier_ratio;
+  }
+  if (row.output_sqnr_db != 0) {
+    json["output_sqnr_db"] = row.output_sqnr_db;
+    json["output_cosine"] = row.output_cosine;
+    json["step_errors"] = row.step_errors;
+  }
   return json;
 }
 

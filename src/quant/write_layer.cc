@@ -10,7 +10,6 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
-#include "base/parallel_for.h"
 #include "mezzotint/error.h"
 #include "numerics/bf16.h"
 #include "quant/algorithms/contracts.h"
@@ -27,7 +26,6 @@
 namespace mezzotint {
 namespace {
 
-constexpr int64_t kRowGrain = 16;
 constexpr int kAlternatingSteps = 8;
 
 void check_finite(const FloatLayer& layer, const ExecContext& ctx) {
@@ -55,17 +53,6 @@ LinearParams nearest(const AlgorithmRow& row, const Tensor& w, const LayerDims& 
   plain.rank = 0;
   params.plan = plan_of(*row.contract, params, plain);
   return params;
-}
-
-Tensor decoded(const LinearParams& params, const ExecContext& ctx) {
-  Tensor out = Tensor::allocate(DType::kF32, {params.plan.n, params.plan.k});
-  auto* values = out.mutable_data<float>();
-  parallel_for(ctx, params.plan.n, kRowGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) {
-      effective_row(params, n, {values + n * params.plan.k, static_cast<size_t>(params.plan.k)});
-    }
-  });
-  return out;
 }
 
 bool is_integer(const LinearParams& params) { return params.block_scale.empty(); }
@@ -120,7 +107,7 @@ Tensor split_off_low_rank(const AlgorithmRow& row, const Tensor& w, const LayerD
   split = split_low_rank(w, dims.rank, ctx);
   if (options.calibration != nullptr) {
     const auto rounded = [&](const Tensor& residual) {
-      return decoded(nearest(row, residual, dims, options, ctx), ctx);
+      return code_values(nearest(row, residual, dims, options, ctx), ctx);
     };
     split = alternate_low_rank(w, std::move(split), rounded, kAlternatingSteps, ctx);
   }
@@ -211,7 +198,7 @@ void make_static(const std::vector<AffineParams>& scales, LinearParams& params) 
 Tensor rounded_weight(const AlgorithmRow& row, const Tensor& w, const WriteOptions& options,
                       const ExecContext& ctx) {
   const LayerDims dims = written_dims(row, w.dim(0), w.dim(1), options);
-  return decoded(nearest(row, w, dims, options, ctx), ctx);
+  return code_values(nearest(row, w, dims, options, ctx), ctx);
 }
 
 LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer,
