@@ -6,7 +6,7 @@
 
 #include "mezzotint/error.h"
 #include "nn/linear_state.h"
-#include "quant/effective_weight.h"
+#include "quant/weight_errors.h"
 
 namespace mezzotint {
 namespace {
@@ -82,7 +82,7 @@ ModelQuantizer::Quantized ModelQuantizer::layer(const std::string& name) {
     addresses.push_back(reinterpret_cast<uintptr_t>(part.tensor.raw()));
   }
   const Linear linear = quantized.layer.layer.bind(addresses);
-  quantized.weight_sqnr_db = weight_sqnr_db(floats.weight, params_of(*linear.state()), ctx_);
+  quantized.weight_sqnr_db = weight_errors(floats.weight, params_of(*linear.state()), ctx_).sqnr_db;
   return quantized;
 }
 

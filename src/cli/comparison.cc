@@ -16,6 +16,7 @@
 #include "models/image_grid.h"
 #include "models/image_io.h"
 #include "models/metrics.h"
+#include "quant/folder_errors.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -119,7 +120,11 @@ std::vector<FormReport> compared_forms(const ComparisonSetup& setup, const Pipel
   std::vector<FormReport> forms;
   for (const FormSource& source : setup.forms) {
     FormReport form = run_form(source.label, source.folder, setup, pipeline, ctx, progress);
-    if (!source.exported.layers.empty()) form.layers = source.exported;
+    if (!source.exported.layers.empty()) {
+      form.layers = source.exported;
+    } else if (setup.loading.strictness == Strictness::kStrict) {
+      add_errors(WeightStore::open(setup.model), source.folder, setup.statistics, form.layers, ctx);
+    }
     compare_with_reference(reference, form);
     forms.push_back(std::move(form));
   }

@@ -25,6 +25,7 @@ struct ComparisonSetup {
   ImageRequest request;
   std::string activity = "generating";  // what the progress shows
   QuantizeOptions loading{};            // of the forms
+  std::filesystem::path statistics{};   // of the model, for errors of outputs; or empty
 };
 
 // Loads one form at a time. Progress goes through the session.

@@ -5,18 +5,16 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "cli/text.h"
 #include "cli/text_table.h"
 #include "mezzotint/report.h"
 #include "models/image.h"
 
 namespace mezzotint::cli {
-
-using NamedTexts = std::vector<std::pair<std::string, std::string>>;
 
 // Of the same form of the model with outlier channels (models/outlier_variant.h), against the float
 // images.

@@ -9,7 +9,7 @@
 
 #include <fmt/format.h>
 
-#include "cli/report_html.h"
+#include "cli/report_page.h"
 
 namespace mezzotint::cli {
 namespace {

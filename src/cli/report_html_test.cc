@@ -7,6 +7,7 @@
 
 #include "cli/cli_testing.h"
 #include "cli/report_heatmap.h"
+#include "cli/report_page.h"
 
 namespace mezzotint::cli {
 namespace {

@@ -1,12 +1,15 @@
-// Numbers and names as people read them, and as they type them.
+// Numbers and names as people read them.
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace mezzotint::cli {
+
+using NamedTexts = std::vector<std::pair<std::string, std::string>>;
 
 // Decimal units as file managers and model hubs use them: "999 B", "18.7 MB", "23.8 GB".
 std::string human_bytes(int64_t bytes);
@@ -15,9 +18,6 @@ std::string human_clock(double seconds);
 // "85 ms", "3.2 s", "4 min 10 s".
 std::string human_seconds(double seconds);
 std::string human_count(int64_t count);  // "9 338 880"
-
-// "5GB" (10^9), "5GiB" (2^30), "700MB", "1048576"; nullopt when it is none of these or below 1.
-std::optional<int64_t> parse_bytes(std::string_view text);
 
 // The argument as a POSIX shell needs it; unchanged where no quoting is needed.
 std::string shell_quoted(std::string_view argument);

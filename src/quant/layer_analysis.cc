@@ -144,8 +144,10 @@ std::vector<const LayerAnalysis*> ranked(const ModelAnalysis& analysis, size_t a
   for (const LayerAnalysis& layer : analysis.layers) {
     if (choice_of(layer, algorithm) != nullptr) layers.push_back(&layer);
   }
-  std::ranges::stable_sort(layers, std::ranges::greater(), [&](const LayerAnalysis* layer) {
-    return choice_of(*layer, algorithm)->error;
+  // Equal ones in the order of the file.
+  std::ranges::sort(layers, [&](const LayerAnalysis* a, const LayerAnalysis* b) {
+    const double x = choice_of(*a, algorithm)->error, y = choice_of(*b, algorithm)->error;
+    return x != y ? x > y : a < b;
   });
   return layers;
 }

@@ -79,9 +79,11 @@ class Reader {
 
   [[noreturn]] void unsupported(std::string what, std::string expected, std::string found,
                                 std::string fix = {}) const {
-    throw Error(
-        ErrorCode::kUnsupported, what,
-        {.expected = std::move(expected), .found = std::move(found), .fix = std::move(fix)});
+    throw Error(ErrorCode::kUnsupported, what,
+                {.file = in_.file(),
+                 .expected = std::move(expected),
+                 .found = std::move(found),
+                 .fix = std::move(fix)});
   }
 
   void read_process(const YAML::Node& node) {

@@ -22,6 +22,8 @@ class YamlReader {
  public:
   YamlReader(std::string kind, std::string file) : kind_(std::move(kind)), file_(std::move(file)) {}
 
+  const std::string& file() const noexcept { return file_; }
+
   // At most 1 MiB: these files are written by hand.
   YAML::Node parse(std::string_view text) const;
 

@@ -15,6 +15,7 @@
 #include "cli/option_checks.h"
 #include "cli/output_check.h"
 #include "cli/pipeline.h"
+#include "cli/sampling_options.h"
 #include "cli/text.h"
 #include "cli/verbs/verb.h"
 #include "collect/collector.h"
@@ -34,14 +35,12 @@ constexpr const char* kDoneFact = "done";      // of an unfinished file: prompts
 constexpr const char* kRecipeFact = "recipe";  // and what they were run with
 
 struct Options {
+  SamplingOptions sampling;
   std::string model;
   std::string embeddings;
   std::string out;
   std::optional<int64_t> prompts;
   std::vector<int64_t> grid;
-  std::optional<int64_t> steps;
-  std::optional<float> guidance;
-  uint64_t seed = 0;
   int64_t tokens = 1024;
   std::vector<std::string> gram;
   bool no_histograms = false;
@@ -115,15 +114,15 @@ Source read_source(const Options& options) {
   }
   source.rows = options.grid.empty() ? layout->grid() : options.grid[0];
   source.cols = options.grid.empty() ? layout->grid() : options.grid[1];
-  source.steps = options.steps.value_or(layout ? layout->default_steps : kDefaultSteps);
-  source.guidance = options.guidance.value_or(layout ? layout->guidance_scale : 1.0f);
+  source.steps = options.sampling.steps.value_or(layout ? layout->default_steps : kDefaultSteps);
+  source.guidance = options.sampling.guidance.value_or(layout ? layout->guidance_scale : 1.0f);
   return source;
 }
 
 SampleRequest request_of(const Options& options, const Source& source, const FluxTransformer& model,
                          int64_t prompt) {
   SampleRequest request;
-  request.noise = seeded_noise(options.seed + static_cast<uint64_t>(prompt), 1,
+  request.noise = seeded_noise(options.sampling.seed + static_cast<uint64_t>(prompt), 1,
                                source.rows * source.cols, model.config.in_channels);
   request.condition = source.embeddings.select(std::vector<int64_t>{prompt});
   request.rows = source.rows;
@@ -154,7 +153,7 @@ std::string recipe_of(const Options& options, const Source& source, const std::s
       "model {} text {} grid {}x{} steps {} guidance {:g} seed {} tokens {} gram {} "
       "histograms {}",
       identity, to_hex(text.finish()), source.rows, source.cols, source.steps, source.guidance,
-      options.seed, options.tokens, fmt::join(options.gram, " "), !options.no_histograms);
+      options.sampling.seed, options.tokens, fmt::join(options.gram, " "), !options.no_histograms);
 }
 
 // The earlier run's statistics, or none.
@@ -258,15 +257,7 @@ void add_run_options(CLI::App& app, Options& options) {
   app.add_option("--prompts", options.prompts, "how many rows of the text, from the first (8)")
       ->type_name("N")
       ->check(count_between(1, 1'000'000));
-  app.add_option("--seed", options.seed, "prompt i starts from noise of seed + i (0)")
-      ->type_name("N")
-      ->check(any_seed());
-  app.add_option("--steps", options.steps, "denoising steps; default: the model's")
-      ->type_name("N")
-      ->check(count_between(1, 10000));
-  app.add_option("--guidance", options.guidance, "guidance scale; default: the model's")
-      ->type_name("G")
-      ->check(number_between(0, 100));
+  add_sampling(app, options.sampling, "prompt i starts from noise of seed + i (0)");
   app.add_option("--grid", options.grid, "image size in tokens, for models without pixels.json")
       ->type_name("ROWS,COLUMNS")
       ->delimiter(',')

@@ -13,6 +13,7 @@
 #include "cli/option_checks.h"
 #include "cli/output_check.h"
 #include "cli/report_html.h"
+#include "cli/sampling_options.h"
 #include "cli/verbs/verb.h"
 #include "format/descriptor.h"
 #include "format/output_file.h"
@@ -24,13 +25,12 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
+  SamplingOptions sampling;
   std::string model;
   std::vector<std::string> quants;
   std::string out;
+  std::string statistics;
   int64_t prompts = 8;
-  uint64_t seed = 0;
-  std::optional<int64_t> steps;
-  std::optional<float> guidance;
   std::optional<double> min_psnr;
   std::optional<double> min_ssim;
   bool markdown = false;
@@ -58,9 +58,9 @@ std::vector<FormSource> form_sources(const std::vector<std::string>& quants) {
 
 ImageRequest image_request(const Options& options, const Pipeline& pipeline) {
   return {.prompt_ids = first_prompts(pipeline, options.prompts),
-          .seed = options.seed,
-          .steps = options.steps.value_or(pipeline.layout.default_steps),
-          .guidance = options.guidance.value_or(pipeline.layout.guidance_scale)};
+          .seed = options.sampling.seed,
+          .steps = options.sampling.steps.value_or(pipeline.layout.default_steps),
+          .guidance = options.sampling.guidance.value_or(pipeline.layout.guidance_scale)};
 }
 
 void check_gate(const char* what, const std::optional<double>& least, double found,
@@ -87,7 +87,8 @@ int run(Session& session, const Options& options) {
                                  .model = options.model,
                                  .forms = form_sources(options.quants),
                                  .request = image_request(options, pipeline),
-                                 .loading = options.loading};
+                                 .loading = options.loading,
+                                 .statistics = options.statistics};
   const ComparisonReport report = run_comparison(setup, pipeline, session);
   write_file_atomically(options.out, report_html(report));
   for (const std::string& note : report.notes) session.note("note   " + note);
@@ -105,19 +106,11 @@ int run(Session& session, const Options& options) {
   return 0;
 }
 
-void add_sampling(CLI::App& app, Options& options) {
+void add_run_options(CLI::App& app, Options& options) {
   app.add_option("--prompts", options.prompts, "how many of the model's prompts (8)")
       ->type_name("N")
       ->check(count_between(1, 1000));
-  app.add_option("--seed", options.seed, "image i starts from seed + i (0)")
-      ->type_name("N")
-      ->check(any_seed());
-  app.add_option("--steps", options.steps, "denoising steps; default: the model's")
-      ->type_name("N")
-      ->check(count_between(1, 10000));
-  app.add_option("--guidance", options.guidance, "guidance scale; default: the model's")
-      ->type_name("G")
-      ->check(number_between(0, 100));
+  add_sampling(app, options.sampling, "image i starts from seed + i (0)");
 }
 
 }  // namespace
@@ -130,8 +123,11 @@ RunVerb define_compare(CLI::App& app) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->required();
-  add_sampling(app, *options);
+  add_run_options(app, *options);
   add_loading(app, options->loading);
+  app.add_option("--stats", options->statistics,
+                 "what collect wrote: adds errors of outputs to the report, per layer and step")
+      ->type_name("FILE.safetensors");
   app.add_option("--min-psnr", options->min_psnr, "exit 6 when a form has less, in dB")
       ->type_name("DB");
   app.add_option("--min-ssim", options->min_ssim, "exit 6 when a form has less")->type_name("S");

@@ -19,6 +19,7 @@
 #include "cli/option_checks.h"
 #include "cli/output_check.h"
 #include "cli/report_html.h"
+#include "cli/sampling_options.h"
 #include "cli/text.h"
 #include "cli/verbs/verb.h"
 #include "format/output_file.h"
@@ -33,12 +34,10 @@ constexpr std::string_view kMarker = ".mezzotint_demo";
 constexpr const char* kOutlierModel = "outlier_model";
 
 struct Options {
+  SamplingOptions sampling;
   std::string model = "demo";
   std::string out = "build/demo";
   int64_t images = 16;
-  uint64_t seed = 0;
-  std::optional<int64_t> steps;
-  std::optional<float> guidance;
 };
 
 // A second run replaces what the first one wrote, but nothing that is not ours.
@@ -101,9 +100,9 @@ ComparisonSetup plain_setup(const Options& options, const Pipeline& pipeline) {
   setup.title = "The demo model, float and quantized";
   setup.model = options.model;
   setup.request = {.prompt_ids = first_prompts(pipeline, options.images),
-                   .seed = options.seed,
-                   .steps = options.steps.value_or(pipeline.layout.default_steps),
-                   .guidance = options.guidance.value_or(pipeline.layout.guidance_scale)};
+                   .seed = options.sampling.seed,
+                   .steps = options.sampling.steps.value_or(pipeline.layout.default_steps),
+                   .guidance = options.sampling.guidance.value_or(pipeline.layout.guidance_scale)};
   return setup;
 }
 
@@ -224,15 +223,7 @@ RunVerb define_demo(CLI::App& app) {
   app.add_option("--images", options->images, "how many of the model's prompts (16)")
       ->type_name("N")
       ->check(count_between(1, 1000));
-  app.add_option("--steps", options->steps, "denoising steps; default: the model's")
-      ->type_name("N")
-      ->check(count_between(1, 10000));
-  app.add_option("--guidance", options->guidance, "guidance scale; default: the model's")
-      ->type_name("G")
-      ->check(number_between(0, 100));
-  app.add_option("--seed", options->seed, "image i starts from seed + i (0)")
-      ->type_name("N")
-      ->check(any_seed());
+  add_sampling(app, options->sampling, "image i starts from seed + i (0)");
   return [options](Session& session) { return run(session, *options); };
 }
 

@@ -13,6 +13,7 @@
 #include "cli/option_checks.h"
 #include "cli/output_check.h"
 #include "cli/pipeline.h"
+#include "cli/sampling_options.h"
 #include "cli/text.h"
 #include "cli/verbs/verb.h"
 #include "mezzotint/error.h"
@@ -25,6 +26,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
+  SamplingOptions sampling;
   std::string model;
   std::string quant;
   std::string embeddings;
@@ -32,10 +34,7 @@ struct Options {
   std::string latents;
   std::string out;
   std::optional<int64_t> prompt_id;
-  std::optional<int64_t> steps;
-  std::optional<float> guidance;
   std::vector<int64_t> grid;  // rows, columns
-  uint64_t seed = 0;
   bool force = false;
   QuantizeOptions loading;
 };
@@ -134,7 +133,7 @@ Embeddings choose_embeddings(const Options& options, const Surroundings& found) 
 
 float choose_guidance(const Options& options, const Surroundings& found, bool embedded) {
   constexpr float kFluxGuidance = 3.5f;  // what diffusers' FluxPipeline takes
-  if (options.guidance) return *options.guidance;
+  if (options.sampling.guidance) return *options.sampling.guidance;
   if (found.layout) return found.layout->guidance_scale;
   return embedded ? kFluxGuidance : 1.0f;
 }
@@ -181,11 +180,11 @@ SampleRequest make_request(const Options& options, const Surroundings& found,
   request.cfg_scale = embedded ? 1.0f : guidance;
   if (embedded) request.embedded_guidance = guidance;
   request.steps =
-      options.steps.value_or(found.layout ? found.layout->default_steps : kDefaultSteps);
+      options.sampling.steps.value_or(found.layout ? found.layout->default_steps : kDefaultSteps);
   set_grid(options, found, request);
   set_text(options, found, request);
   const Shape shape = {1, request.rows * request.cols, model.config.in_channels};
-  request.noise = options.noise.empty() ? seeded_noise(options.seed, 1, shape[1], shape[2])
+  request.noise = options.noise.empty() ? seeded_noise(options.sampling.seed, 1, shape[1], shape[2])
                                         : read_noise(options.noise, shape);
   return request;
 }
@@ -205,7 +204,7 @@ void tell(const Session& session, const Options& options, const std::string& pro
   }
   session.print(fmt::format("       {} in {}", plural(static_cast<int64_t>(seconds.size()), "step"),
                             human_seconds(total)));
-  nlohmann::json document = {{"seed", options.seed},
+  nlohmann::json document = {{"seed", options.sampling.seed},
                              {"steps", seconds.size()},
                              {"seconds", total},
                              {"model", options.quant.empty() ? options.model : options.quant}};
@@ -260,15 +259,7 @@ RunVerb define_generate(CLI::App& app) {
       ->check(not_negative());
   app.add_option("--embeddings", options->embeddings, "safetensors with states and pooled")
       ->type_name("FILE");
-  app.add_option("--seed", options->seed, "seed of the starting noise (0)")
-      ->type_name("N")
-      ->check(any_seed());
-  app.add_option("--steps", options->steps, "denoising steps; default: the model's")
-      ->type_name("N")
-      ->check(count_between(1, 10000));
-  app.add_option("--guidance", options->guidance, "guidance scale; default: the model's")
-      ->type_name("G")
-      ->check(number_between(0, 100));
+  add_sampling(app, options->sampling, "seed of the starting noise (0)");
   app.add_option("--grid", options->grid, "image size in tokens, for models without pixels.json")
       ->type_name("ROWS,COLUMNS")
       ->delimiter(',')

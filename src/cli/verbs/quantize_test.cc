@@ -145,6 +145,7 @@ TEST_F(QuantizeVerb, RefusesWhatCannotBeDone) {
   const std::string text = path("text.txt");
   write_text(text, "hello");
   write_text(path("model.gguf"), "GGUF....");
+  write_text(path("there.json"), "{}");
   testing::expect_refused({
       {{"quantize", model_, "-o", out, "--algo", "w8a8_dynamik"}, 4, "unknown algorithm"},
       {{"quantize", model_, "-o", out, "--algo", "nf4"}, 4, "NF4 is not served by this version"},
@@ -186,7 +187,10 @@ TEST_F(QuantizeVerb, RefusesWhatCannotBeDone) {
       {{"quantize", model_, "-o", text + "/out", "--algo", "w8a16"}, 2, "which is a file"},
       {{"quantize", path("nowhere"), "-o", out, "--algo", "w8a16"}, 3, "nowhere"},
       {{"quantize", text, "-o", path("s/out"), "--algo", "w8a16"}, 3, "text.txt"},
-      {{"quantize", model_, "-o", out, "--algo", "w8a16", "--report", text}, 2, "exists already"},
+      {{"quantize", model_, "-o", out, "--algo", "w8a16", "--report", text}, 2, "got " + text},
+      {{"quantize", model_, "-o", out, "--algo", "w8a16", "--report", path("there.json")},
+       2,
+       "exists already"},
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--fail-below-sqnr", "x"}, 2, "sqnr"},
   });
   EXPECT_FALSE(fs::exists(out));

@@ -12,6 +12,8 @@ constexpr Verb kVerbs[] = {
     {"quantize", "float weights in, quantized folder out", define_quantize},
     {"collect", "run a float model and write statistics of its activations", define_collect},
     {"stats", "show or merge files of statistics", define_stats},
+    {"analyze", "rank layers by the error of their outputs, and choose an algorithm for each",
+     define_analyze},
     {"dequantize", "quantized folder in, plain safetensors file out", define_dequantize},
     {"generate", "make an image with a float or quantized model", define_generate},
     {"compare", "float against quantized: images, quality, speed, as one HTML file",

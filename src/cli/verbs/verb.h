@@ -26,6 +26,7 @@ struct Verb {
 
 std::span<const Verb> verb_table();
 
+RunVerb define_analyze(CLI::App& app);
 RunVerb define_bench(CLI::App& app);
 RunVerb define_collect(CLI::App& app);
 RunVerb define_compare(CLI::App& app);
