@@ -19,6 +19,7 @@ del report  # the submodule: report() is a function, below
 # What needs torch, which is imported with it.
 _WITH_TORCH = {
     "FP8Attention": "mezzotint.attention",
+    "analyze": "mezzotint._analyze",
     "collect": "mezzotint._collect",
     "load_lora": "mezzotint._lora",
     "merge_statistics": "mezzotint._collect",
@@ -45,6 +46,7 @@ __all__ = [
     "TimestepManager",
     "TimestepPolicyConfig",
     "__version__",
+    "analyze",
     "collect",
     "install_as",
     "load_linear",
