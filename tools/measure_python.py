@@ -2,6 +2,7 @@
 
     build/venv/bin/python tools/measure_python.py overhead
     build/venv/bin/python tools/measure_python.py memory [FOLDER]   # a 1-billion-parameter model
+    build/venv/bin/python tools/measure_python.py threads   # in turns with an operation of torch's
 """
 
 import argparse
@@ -46,6 +47,7 @@ def overhead():
         layer = model[0]
         x = torch.randn(m, k)
         y = torch.empty(m, n)
+        torch.set_num_threads(1)  # of the module
         context = mezzotint.Context(threads=1)
         bound = layer._bind(layer._parts())
         prepared = (x.data_ptr(), y.data_ptr(), 0, m, k, k, -1, context)
@@ -58,6 +60,40 @@ def overhead():
         print(f"{m:4} {k:5} {n:5} {module:8.2f} {direct:9.2f} {module - direct:11.2f}")
     empty = (x.data_ptr(), y.data_ptr(), 0, 0, k, k, -1, context)
     print(f"the binding alone (m = 0): {microseconds(lambda: bound.run(*empty)):.2f} microseconds")
+
+
+def after(before, call, seconds=0.5):
+    """Median microseconds of call(); before() runs ahead of each and is not counted."""
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 5:
+        before()
+        begin = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - begin) * 1e6)
+    return statistics.median(times)
+
+
+def threads():
+    """A layer of 3072 x 3072 alone and in turns with torch's GELU of 1024 x 3072, on torch's threads
+    and on oneTBB's."""
+    count = torch.get_num_threads()
+    contexts = {
+        "torch's": mezzotint.Context(threads=count),
+        "oneTBB": mezzotint.Context(threads=count, own_threads=True),
+    }
+    hidden = torch.randn(1024, 3072)
+    model = mezzotint.quantize_model(nn.Sequential(nn.Linear(3072, 3072)), algo="w8a8_dynamic")
+    bound = model[0]._bind(model[0]._parts())
+    print(f"{count} threads, microseconds (medians)")
+    print(f"{'threads':>8} {'m':>5} {'alone':>8} {'after torch':>12} {'GELU alone':>11} {'after ours':>11}")
+    for m in (1, 16, 256, 1024):
+        x, y = torch.randn(m, 3072), torch.empty(m, 3072)
+        for name, context in contexts.items():
+            call = lambda: bound.run(x.data_ptr(), y.data_ptr(), 0, m, 3072, 3072, -1, context)  # noqa: E731
+            gelu = lambda: nn.functional.gelu(hidden)  # noqa: E731
+            nothing = lambda: None  # noqa: E731
+            figures = (after(nothing, call), after(gelu, call), after(nothing, gelu), after(call, gelu))
+            print(f"{name:>8} {m:5} " + " ".join(f"{us:{w}.0f}" for us, w in zip(figures, (8, 12, 11, 11))))
 
 
 class Block(nn.Module):
@@ -166,11 +202,11 @@ def memory(folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["overhead", "memory"])
+    parser.add_argument("what", choices=["overhead", "memory", "threads"])
     parser.add_argument("folder", nargs="?", type=pathlib.Path)
     arguments = parser.parse_args()
-    if arguments.what == "overhead":
-        overhead()
+    if arguments.what != "memory":
+        {"overhead": overhead, "threads": threads}[arguments.what]()
         return
     with tempfile.TemporaryDirectory() as temporary:
         memory(arguments.folder or pathlib.Path(temporary) / "model")

@@ -10,7 +10,7 @@ from torch import nn
 from mezzotint import _core
 from mezzotint._adapters import Adapter, stacked
 from mezzotint._tensors import from_bytes, to_bytes, to_tuple
-from mezzotint.linear import default_context
+from mezzotint._threads import torch_context
 from mezzotint.timestep import TimestepManager, TimestepPolicyConfig
 
 _DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -83,6 +83,11 @@ class QuantLinear(nn.Module):
         return self._layer.algorithm
 
     @property
+    def is_upstream(self) -> bool:
+        """Whether it computes upstream's results (compat="upstream")."""
+        return self._layer.upstream
+
+    @property
     def timestep_policy(self) -> TimestepPolicyConfig | None:
         """Of W8A8_TIMESTEP layers, else None."""
         if self._steps and self._policy is None:
@@ -135,7 +140,7 @@ class QuantLinear(nn.Module):
         step = self._step() if self._steps else -1
         if self._policy_version != (self._policy.version if self._policy else 0):
             bound = self._bind(buffers)
-        bound.run(x.data_ptr(), y.data_ptr(), code, rows, cols, row_stride, step, default_context())
+        bound.run(x.data_ptr(), y.data_ptr(), code, rows, cols, row_stride, step, torch_context())
         return y
 
     def _step(self) -> int:

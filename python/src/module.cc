@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "base/env.h"
 #include "bindings.h"
 #include "layer.h"
 #include "mezzotint/context.h"
@@ -17,6 +18,7 @@
 #include "mezzotint/linear.h"
 #include "mezzotint/version.h"
 #include "nn/linear_state.h"
+#include "torch_threads.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -134,9 +136,15 @@ NB_MODULE(_core, module) {
   nb::class_<ExecContext>(module, "Context", "The threads and scratch memory that calls use.")
       .def(
           "__init__",
-          [](ExecContext* self, int threads) { new (self) ExecContext({.threads = threads}); },
-          "threads"_a = 0)
+          [](ExecContext* self, int threads, bool own_threads) {
+            new (self) ExecContext({.threads = threads});
+            if (!own_threads) self->arena().bring(torch_threads());
+          },
+          "threads"_a = 0, nb::kw_only(), "own_threads"_a = false,
+          "own_threads: oneTBB's also where torch is loaded, whose own are used otherwise.")
       .def_prop_ro("threads", &ExecContext::threads);
+
+  module.def("env_threads", &env_threads);
 
   nb::class_<PyLinear>(module, "Linear")
       .def_static("load", &PyLinear::load, "folder"_a, "name"_a)

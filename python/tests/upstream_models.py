@@ -1,10 +1,15 @@
 """The models that testdata/upstream was made from (tools/upstream_files/tiny_model.py)."""
 
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional
 
 UPSTREAM = Path(__file__).parents[2] / "testdata" / "upstream"
 
@@ -69,3 +74,58 @@ def float_model(folder: str) -> nn.Module:
 
 def input_of(k: int) -> torch.Tensor:
     return load_file(UPSTREAM / "inputs.safetensors")[f"x.{k}"].float()
+
+
+class RotatedAttention(nn.Module):
+    """One head, one projection for q, k and v."""
+
+    def __init__(self):
+        super().__init__()
+        self.to_qkv = nn.Linear(32, 64)
+
+    def forward(self, x, **options):
+        h = self.to_qkv(x).unflatten(-1, (1, 64)).transpose(1, 2)
+        return functional.scaled_dot_product_attention(h, h, h, **options)
+
+
+class AttentionModel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        block = nn.Module()
+        block.attn = RotatedAttention()
+        self.blocks = nn.ModuleList([block])
+
+    def forward(self, x, **options):
+        return self.blocks[0].attn(x, **options)
+
+
+ATTENTION_FOLDER = UPSTREAM / "fp8_attention"
+
+
+def attention_model() -> nn.Module:
+    model = AttentionModel()
+    model.load_state_dict(load_file(UPSTREAM / "attention.safetensors"))
+    return model
+
+
+def attention_input() -> torch.Tensor:
+    return torch.randn(2, 50, 32, generator=torch.Generator().manual_seed(9))
+
+
+def run_script(
+    folder: Path | None, *parts: str, **environment: str
+) -> subprocess.CompletedProcess:
+    """Of a user of upstream, in a process where install_as() was called."""
+    prepare = f"""\
+    import sys
+    sys.path.insert(0, {str(Path(__file__).parent)!r})
+    import mezzotint
+    mezzotint.install_as("mindiesd")
+    """
+    script = "".join(textwrap.dedent(part) for part in (prepare, *parts))
+    command = [sys.executable, "-W", "default", "-c", script]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done

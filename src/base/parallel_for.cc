@@ -1,6 +1,9 @@
 #include "base/parallel_for.h"
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
 
 #include <oneapi/tbb/blocked_range.h>
 #include <oneapi/tbb/parallel_for.h>
@@ -24,6 +27,24 @@ struct AcquireAtEnd {
   ~AcquireAtEnd() { acquire_edge(edge); }
 };
 
+// Chunks go to whoever comes first, one at a time.
+void run_on_team(const ThreadTeam& team, int threads, int64_t chunks,
+                 const std::function<void(int64_t first, int64_t last)>& run_chunks) {
+  std::atomic<int64_t> next = 0;
+  std::mutex mutex;
+  std::exception_ptr thrown;  // the first one
+  team(threads, [&] {
+    try {
+      for (int64_t chunk = next++; chunk < chunks; chunk = next++) run_chunks(chunk, chunk + 1);
+    } catch (...) {
+      next = chunks;  // nobody begins another
+      const std::lock_guard lock(mutex);
+      if (!thrown) thrown = std::current_exception();
+    }
+  });
+  if (thrown) std::rethrow_exception(thrown);
+}
+
 }  // namespace
 
 void parallel_for(const ExecContext& ctx, int64_t n, int64_t grain,
@@ -39,6 +60,11 @@ void parallel_for(const ExecContext& ctx, int64_t n, int64_t grain,
   };
   if (chunks <= 1 || ctx.threads() == 1) {
     run_chunks(0, chunks);
+    return;
+  }
+  if (const ThreadTeam& team = ctx.arena().team()) {
+    const auto threads = static_cast<int>(std::min<int64_t>(ctx.threads(), chunks));
+    run_on_team(team, threads, chunks, run_chunks);
     return;
   }
   const char start = 0, end = 0;  // addresses that name the edges
