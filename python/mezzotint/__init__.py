@@ -9,6 +9,7 @@
 
 import importlib
 
+from mezzotint import _register
 from mezzotint._core import Context, Error, __version__
 from mezzotint.linear import PackedLinear, load_linear
 from mezzotint.report import LayerReport, Report
@@ -19,6 +20,7 @@ del report  # the submodule: report() is a function, below
 # What needs torch, which is imported with it.
 _WITH_TORCH = {
     "FP8Attention": "mezzotint.attention",
+    "MezzotintConfig": "mezzotint.diffusers",
     "analyze": "mezzotint._analyze",
     "collect": "mezzotint._collect",
     "load_lora": "mezzotint._lora",
@@ -40,6 +42,7 @@ __all__ = [
     "Error",
     "FP8Attention",
     "LayerReport",
+    "MezzotintConfig",
     "PackedLinear",
     "QuantLinear",
     "Report",
@@ -69,8 +72,12 @@ def __getattr__(name: str):
     try:
         value = getattr(importlib.import_module(_WITH_TORCH[name]), name)
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name not in ("torch", "diffusers"):
             raise
-        raise ImportError(f"mezzotint.{name} needs torch >= 2.4: pip install torch") from error
+        needs = "torch >= 2.4" if error.name == "torch" else error.name
+        raise ImportError(f"mezzotint.{name} needs {needs}: pip install {error.name}") from error
     globals()[name] = value
     return value
+
+
+_register.register()

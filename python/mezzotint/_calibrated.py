@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 import torch
 from torch import nn
 
 from mezzotint import _core
+from mezzotint._linears import FoundLinear
+from mezzotint._plan import Plan
 from mezzotint._tensors import to_tuple
-from mezzotint.linear import default_context
+from mezzotint._threads import torch_context
 from mezzotint.modules import QuantLinear
-from mezzotint.quantization import FoundLinear, LinearMap, find_linears, finish
+from mezzotint.quantization import finish
 from mezzotint.report import Report
 
 
@@ -27,24 +26,22 @@ def identity_of(model: nn.Module) -> str:
 
 
 class CalibratedPlan:
-    """Arguments of quantize_model(), which explains them."""
+    """The same plan, where statistics say how."""
 
-    def __init__(
-        self, model: nn.Module, algo: str, rules: Any, exclude: str | Iterable[str],
-        group_size: int, map: LinearMap | None, upstream: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, model: nn.Module, plan: Plan) -> None:
         self._model = model
-        self._linears = find_linears(model, map)
-        pairs = [tuple(rule) for rule in (rules.items() if isinstance(rules, Mapping) else rules)]
-        patterns = [exclude] if isinstance(exclude, str) else list(exclude)
-        self._selection = (algo, pairs, patterns, group_size, upstream)
+        self._plan = plan
+        self._linears = plan.linears
+        wishes = plan.wishes
+        patterns = [*plan.exclude, *plan.kept_by_preset]
+        self._selection = (wishes.algo, plan.rules, patterns, wishes.group_size, wishes.upstream)
 
     def apply(self, stats: str, range: str, smooth: bool, gptq: bool) -> nn.Module:
         tensors = [pair for linear in self._linears for pair in _tensors_of(linear)]  # C++ borrows
         quantizer = _core.ModelQuantizer(
             [(name, to_tuple(tensor)) for name, tensor in tensors],
             [linear.slot() for linear in self._linears], *self._selection,
-            (stats, identity_of(self._model), range, smooth, gptq), default_context(),
+            (stats, identity_of(self._model), range, smooth, gptq), torch_context(),
         )  # fmt: skip
         replaced, rows = {}, []
         for linear, (algorithm, reason) in zip(self._linears, quantizer.choices, strict=True):

@@ -13,10 +13,10 @@ from torch import nn
 
 from mezzotint import _core
 from mezzotint._calibrated import identity_of
+from mezzotint._linears import LinearMap, find_linears
+from mezzotint._threads import torch_context
 from mezzotint._timesteps import TimestepTracker
-from mezzotint.linear import default_context
 from mezzotint.modules import QuantLinear
-from mezzotint.quantization import LinearMap, find_linears
 from mezzotint.timestep import TimestepManager
 
 _DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -186,7 +186,7 @@ class Collection:
             self._inputs[name] = self._collector.add_input(name, cols)
         self._collector.see(
             self._inputs[name], rows.data_ptr(), code, rows.numel() // max(cols, 1), cols, stride,
-            self._step(), default_context(),
+            self._step(), torch_context(),
         )  # fmt: skip
 
     def _step(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from mezzotint import _core
 from mezzotint._tensors import NAMES
-from mezzotint.linear import default_context
+from mezzotint._threads import torch_context
 from mezzotint.report import Report
 
 _MASKED = -10000.0  # what models add to scores that must not count; exp() of it is 0 in f32
@@ -71,7 +72,7 @@ class FP8Attention(nn.Module):
             out = torch.empty((batch, heads, rows, dim), dtype=widened)
         scale = 1 / math.sqrt(dim) if scale is None else float(scale)
         views = [_view(t) for t in (q, k, v, out)]
-        self._attention().run(*views, scale, kv_length or [], default_context())
+        self._attention().run(*views, scale, kv_length or [], torch_context())
         return (out.transpose(1, 2) if layout == "BSND" else out).to(dtype)
 
     def _check(self, tensors: list[torch.Tensor]) -> None:
@@ -202,14 +203,31 @@ def _call(
     elif key.shape[1] != query.shape[1] and not enable_gqa:
         call["reason"] = "fewer heads of keys without enable_gqa"
     elif attn_mask is not None:
-        call["kv_length"] = kv_length_of(attn_mask, query.shape[0], key.shape[-2])
-        if call["kv_length"] is None:
-            call["reason"] = "mask that is more than a number of keys per batch"
+        padding = padding_of(attn_mask, query.shape[0], key.shape[-2])
+        if padding is None:
+            call["reason"] = "mask that is more than a set of keys per batch"
+        else:
+            call |= {"key": padding.apply(key), "value": padding.apply(value)}
+            call["kv_length"] = padding.lengths
     return call
 
 
-def kv_length_of(mask: torch.Tensor, batch: int, keys: int) -> list[int] | None:
-    """The number of keys per batch that a padding mask stands for; None: it is another mask."""
+@dataclass
+class Padding:
+    """A mask that leaves out keys, the same ones for all heads and queries of a batch."""
+
+    lengths: list[int]  # per batch, how many keys count
+    order: torch.Tensor | None  # [batch or 1, longest]: those keys, first; None: they are first
+
+    def apply(self, heads: torch.Tensor) -> torch.Tensor:
+        """The keys, or values, that count, in the order that attention does not care about."""
+        if self.order is None:
+            return heads
+        return torch.take_along_dim(heads, self.order[:, None, :, None], 2)
+
+
+def padding_of(mask: torch.Tensor, batch: int, keys: int) -> Padding | None:
+    """None: it is another mask."""
     allowed = mask if mask.dtype == torch.bool else mask == 0
     if mask.dtype != torch.bool and not (allowed | (mask <= _MASKED)).all():
         return None
@@ -221,9 +239,12 @@ def kv_length_of(mask: torch.Tensor, batch: int, keys: int) -> list[int] | None:
         return None
     rows = rows.reshape(-1, allowed.shape[-1]).expand(-1, keys)
     length = rows.sum(-1)
-    if not (rows == (torch.arange(keys) < length[:, None])).all() or not (length > 0).all():
+    if len(length) not in (1, batch) or not (length > 0).all():
         return None
-    return length.expand(batch).tolist() if len(length) in (1, batch) else None
+    order = None
+    if not (rows == (torch.arange(keys) < length[:, None])).all():
+        order = rows.byte().argsort(dim=-1, descending=True, stable=True)[:, : int(length.max())]
+    return Padding(length.expand(batch).tolist(), order)
 
 
 class _Enter:

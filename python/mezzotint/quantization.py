@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,18 +12,17 @@ from torch import nn
 
 from mezzotint import _core
 from mezzotint._arguments import one_of, reject_unknown
+from mezzotint._linears import FoundLinear, LinearMap, find_linears
 from mezzotint._meta import MetaTensors
-from mezzotint._tensors import from_bytes, to_tuple
+from mezzotint._plan import Plan, Rules, Wishes
+from mezzotint._tensors import from_bytes
+from mezzotint._threads import torch_context
 from mezzotint.attention import FP8Attention, add_fa_quant
-from mezzotint.linear import default_context
 from mezzotint.modules import QuantLinear
-from mezzotint.report import Report
+from mezzotint.report import LayerReport, Report
 from mezzotint.timestep import TimestepPolicyConfig
 
 Path = str | os.PathLike[str]
-Weights = tuple[torch.Tensor, torch.Tensor | None]
-LinearMap = Mapping[type[nn.Module], Callable[[nn.Module], Weights]]
-Rules = Mapping[str, str] | Sequence[tuple[str, str]]
 
 _OTHER_NAMES = {"quant_des_path": "quant_json_path", "timestep_config": "timestep_policy"}
 _PARAMETERS = (
@@ -107,7 +107,7 @@ def load_into(
         rank,
         None if options.policy is None else options.policy.text(),
         options.upstream,
-        default_context(),
+        torch_context(),
     )
     report = Report._of(parts)
     replaced = {
@@ -123,7 +123,17 @@ def load_into(
         add_fa_quant(
             modules[attention.name], attention, strict=options.strict, report=report
         )
+    _adopt(model)
     return model
+
+
+def _adopt(model: nn.Module) -> None:
+    """So that save_pretrained() of diffusers' models writes what was done."""
+    modeling = sys.modules.get("diffusers.models.modeling_utils")
+    if modeling is not None and isinstance(model, modeling.ModelMixin):
+        from mezzotint import diffusers
+
+        diffusers.adopt(model)
 
 
 def quantize_model(
@@ -133,6 +143,8 @@ def quantize_model(
     rules: Rules = (),
     exclude: Iterable[str] = (),
     group_size: int = 0,
+    preset: str = "auto",
+    attention: str = "",
     map: LinearMap | None = None,
     compat: str | None = None,
     stats: Path | None = None,
@@ -142,10 +154,18 @@ def quantize_model(
 ) -> nn.Module:
     """Quantizes the linears of a float model in memory, in place, and returns the model.
 
-    ``exclude`` wins, then the first of ``rules`` (pattern, algorithm or "float"), then ``algo``;
-    layers with fewer than 32 input features stay float unless a rule names them. Patterns are globs
-    over layer names ("*" crosses dots) or "re:..."; one that matches nothing is an error.
-
+    algo, rules, exclude
+        ``exclude`` wins, then the first of ``rules`` (pattern, algorithm or "float"), then what the
+        preset keeps float, then ``algo``; layers with fewer than 32 input features stay float unless
+        a rule names them. Patterns are globs over layer names ("*" crosses dots) or "re:..."; one
+        that matches nothing is an error.
+    preset
+        What is known of an architecture: "auto" finds it by the names of the parameters.
+    attention
+        "fp8_dynamic[:PATTERN[:HEAD_DIM]]": which attentions compute on FP8 codes; without a pattern
+        all that the preset knows.
+    group_size, map, compat
+        Weights per scale (0: the algorithm's default); as of quantize().
     stats
         What collect() wrote of this very model: for algorithms that need statistics, and for better
         results with the others. ``range`` (of static scales: "mse", "minmax" or "percentile"),
@@ -154,93 +174,23 @@ def quantize_model(
     """
     _check_model(model)
     _check_compat(compat)
+    if not (algo or rules or attention):
+        raise TypeError(
+            "quantize_model: give algo=, rules= or attention= (mezzotint list-algorithms)"
+        )
+    wishes = Wishes(algo, rules, exclude, group_size, preset, attention, compat == "upstream")
+    plan = Plan(model, wishes, map)
     if stats is not None:
         from mezzotint._calibrated import CalibratedPlan
 
-        plan = CalibratedPlan(model, algo, rules, exclude, group_size, map, compat == "upstream")
-        return plan.apply(os.fspath(stats), range, smooth, gptq)
-    linears = find_linears(model, map)
-    pairs = list(rules.items() if isinstance(rules, Mapping) else rules)
-    exclude = [exclude] if isinstance(exclude, str) else list(exclude)
-    if not algo and not pairs:
-        raise TypeError("quantize_model: give algo=, rules= or both (mezzotint list-algorithms)")
-    slots = [linear.slot() for linear in linears]
-    choices = _core.choose_algorithms(slots, algo, pairs, exclude)
-    replaced, rows = {}, []
-    for linear, (algorithm, reason) in zip(linears, choices, strict=True):
-        after = linear.bytes
-        if algorithm:
-            quantized = linear.quantized(algorithm, group_size, compat == "upstream")
-            replaced[linear.name] = quantized
-            after = quantized.nbytes
-        shape = linear.weight.shape
-        rows.append(
-            (linear.name, algorithm or "FLOAT", reason, *shape, linear.bytes, after)
-        )
-    parts = {"layers": rows, "unmatched": [], "notes": [], "summary": _core.summary(rows)}
-    return finish(model, linears, replaced, Report._of(parts), None)
-
-
-@dataclass
-class FoundLinear:
-    """A float linear of a model, of whatever class."""
-
-    name: str
-    module: nn.Module
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-
-    @property
-    def bytes(self) -> int:
-        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
-
-    def slot(self) -> tuple[str, int, int, bool, int]:
-        return (self.name, *self.weight.shape, self.bias is not None, self.bytes)
-
-    def quantized(self, algorithm: str, group_size: int, upstream: bool) -> QuantLinear:
-        if self.weight.is_meta:
-            raise ValueError(
-                f"layer {self.name} is on the meta device: there is no weight to quantize"
-            )
-        weight = self.weight.detach().cpu().contiguous()
-        bias = None if self.bias is None else self.bias.detach().cpu().contiguous()
-        return QuantLinear(*_core.Layer.from_float(
-            self.name, algorithm, to_tuple(weight), None if bias is None else to_tuple(bias),
-            group_size, upstream, default_context(),
-        ))  # fmt: skip
-
-
-def find_linears(model: nn.Module, map: LinearMap | None) -> list[FoundLinear]:
-    _check_map(map)
-    found: list[FoundLinear] = []
-    inside: tuple[str, ...] = ()  # of modules that map= takes as a whole
-    for name, module in model.named_modules():
-        if not name or name.startswith(inside or "\0"):
-            continue
-        weights = _mapped_weights(module, map, name)
-        if weights is not None:
-            inside = (*inside, name + ".")
-        elif isinstance(module, nn.Linear):
-            weights = (module.weight, module.bias)
-        else:
-            continue
-        found.append(FoundLinear(name, module, *weights))
-    return found
-
-
-def _mapped_weights(module: nn.Module, map: LinearMap | None, name: str) -> Weights | None:
-    for cls, weights_of in (map or {}).items():
-        if not isinstance(module, cls):
-            continue
-        weights = weights_of(module)
-        right = isinstance(weights, tuple) and len(weights) == 2
-        if not right or not isinstance(weights[0], torch.Tensor) or weights[0].ndim != 2:
-            raise TypeError(
-                f"map[{cls.__name__}]: expected (weight [out, in], bias or None) of layer {name}, "
-                f"got {_described(weights)}"
-            )
-        return weights
-    return None
+        CalibratedPlan(model, plan).apply(os.fspath(stats), range, smooth, gptq)
+        model.mezzotint_report.layers += [LayerReport(*row) for row in plan.attention_rows()]
+    else:
+        replaced = {linear.name: plan.quantized(linear) for linear in plan.chosen}
+        finish(model, plan.linears, replaced, plan.report(replaced), None)
+    plan.add_attentions(model.mezzotint_report)
+    _adopt(model)
+    return model
 
 
 def finish(
@@ -299,24 +249,6 @@ def _check_model(model: object) -> None:
 def _check_compat(compat: object) -> None:
     if compat not in (None, "none", "upstream"):
         raise ValueError(f"compat: expected 'upstream' or None, got {compat!r}")
-
-
-def _check_map(map: LinearMap | None) -> None:
-    for cls, weights_of in (map or {}).items():
-        if not isinstance(cls, type) or not issubclass(cls, nn.Module):
-            raise TypeError(f"map: expected classes of modules as keys, got {cls!r}")
-        if not callable(weights_of):
-            raise TypeError(
-                f"map[{cls.__name__}]: expected fn(module) -> (weight, bias), got {weights_of!r}"
-            )
-
-
-def _described(value: object) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"a tensor {list(value.shape)}"
-    if isinstance(value, tuple):
-        return f"({', '.join(_described(item) for item in value)})"
-    return type(value).__name__
 
 
 def _distributed_rank() -> int | None:

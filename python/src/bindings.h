@@ -5,6 +5,7 @@
 
 namespace mezzotint {
 
+void bind_presets(nanobind::module_& module);          // what is known of architectures
 void bind_module_layers(nanobind::module_& module);    // layers of nn.Modules, quantize()
 void bind_model_quantizer(nanobind::module_& module);  // layers of float models
 void bind_collector(nanobind::module_& module);        // statistics of a running model

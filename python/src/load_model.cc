@@ -118,7 +118,8 @@ LoadedModel load_model(const ModelSlots& slots, const std::filesystem::path& pat
 }
 
 std::vector<SlotChoice> choose_algorithms(const std::vector<LinearSlot>& slots,
-                                          const ExportOptions& options) {
+                                          const ExportOptions& options,
+                                          const std::optional<Preset>& preset) {
   LayerSelection selection;
   for (const LinearSlot& slot : slots) {
     selection.layers.push_back({.name = slot.name,
@@ -129,8 +130,7 @@ std::vector<SlotChoice> choose_algorithms(const std::vector<LinearSlot>& slots,
                                 .has_bias = slot.has_bias});
   }
   std::vector<SlotChoice> choices;
-  for (const SelectedLayer& layer :
-       select_layers(std::move(selection), options, std::nullopt).layers) {
+  for (const SelectedLayer& layer : select_layers(std::move(selection), options, preset).layers) {
     const bool is_float = layer.algorithm == nullptr;
     choices.push_back({.algorithm = is_float ? "" : std::string(layer.algorithm->canonical),
                        .reason = layer.reason});

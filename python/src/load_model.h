@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "mezzotint/quantize.h"
 #include "module_layer.h"
+#include "quant/presets.h"
 
 namespace mezzotint {
 
@@ -51,6 +53,7 @@ struct SlotChoice {
   std::string reason;
 };
 std::vector<SlotChoice> choose_algorithms(const std::vector<LinearSlot>& slots,
-                                          const ExportOptions& options);
+                                          const ExportOptions& options,
+                                          const std::optional<Preset>& preset);
 
 }  // namespace mezzotint

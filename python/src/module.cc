@@ -167,6 +167,7 @@ NB_MODULE(_core, module) {
       .def_prop_ro("bias", &floats_of<&LinearState::bias>)
       .def_prop_ro("mul_scale", &floats_of<&LinearState::mul_scale>);
 
+  bind_presets(module);
   bind_module_layers(module);
   bind_model_quantizer(module);
   bind_collector(module);

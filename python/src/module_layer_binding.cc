@@ -168,13 +168,13 @@ nb::tuple load(const std::vector<SlotTuple>& slots, const std::vector<std::strin
 std::vector<std::pair<std::string, std::string>> choose(
     const std::vector<SlotTuple>& slots, const std::string& algorithm,
     const std::vector<std::pair<std::string, std::string>>& rules,
-    const std::vector<std::string>& exclude) {
+    const std::vector<std::string>& exclude, const std::optional<Preset>& preset) {
   ExportOptions options = {.algorithm = algorithm, .exclude = exclude};
   for (const auto& [pattern, name] : rules) {
     options.rules.push_back({.pattern = pattern, .algorithm = name});
   }
   std::vector<std::pair<std::string, std::string>> choices;
-  for (const SlotChoice& choice : choose_algorithms(slots_of(slots), options)) {
+  for (const SlotChoice& choice : choose_algorithms(slots_of(slots), options, preset)) {
     choices.emplace_back(choice.algorithm, choice.reason);
   }
   return choices;
@@ -246,7 +246,7 @@ void bind_module_layers(nb::module_& module) {
 
   module.def("load_model", &load, "slots"_a, "modules"_a, "path"_a, "strict"_a, "rank"_a.none(),
              "policy"_a.none(), "upstream"_a, "context"_a);
-  module.def("choose_algorithms", &choose, "slots"_a, "algorithm"_a, "rules"_a, "exclude"_a);
+  module.def("choose_algorithms", &choose, "slots"_a, "algorithm"_a, "rules"_a, "exclude"_a, "preset"_a.none());
   module.def("summary", &summary_of, "rows"_a);
 }
 

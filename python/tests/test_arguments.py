@@ -216,7 +216,7 @@ def test_group_size():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({}, TypeError, "give algo=, rules= or both"),
+        ({}, TypeError, "give algo=, rules= or attention="),
         ({"algo": "w8a9"}, mezzotint.Error, "unknown algorithm.*w8a9"),
         ({"algo": "w8a8"}, mezzotint.Error, "W8A8 needs statistics"),
         ({"algo": "w8a16", "exclude": "to_x"}, mezzotint.Error, "to_x matches no layer"),

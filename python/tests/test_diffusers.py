@@ -46,7 +46,7 @@ def relative(a, b):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_flux_runs_quantized(flux, inputs, dtype):
     exact = run(flux, inputs)
-    quantize_model(flux, algo="w8a8_dynamic", exclude=["proj_out", "*norm*"])
+    quantize_model(flux, algo="w8a8_dynamic", exclude=["proj_out", "*norm*"], preset="none")
     names = [name for name, m in flux.named_modules() if isinstance(m, QuantLinear)]
     assert "transformer_blocks.0.attn.to_q" in names and "proj_out" not in names
     assert 1e-3 < relative(run(flux.to(dtype), inputs, dtype), exact) < 0.05

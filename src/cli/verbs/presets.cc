@@ -34,13 +34,16 @@ nlohmann::json to_json(const Preset& preset) {
   nlohmann::json entry = {{"name", preset.name},
                           {"title", preset.title},
                           {"detect", preset.detect},
+                          {"absent", preset.absent},
                           {"float", nlohmann::json::array()}};
   for (const KeptLayers& kept : preset.kept) {
     entry["float"].push_back(
         {{"layers", kept.pattern}, {"why", kept.why}, {"when", condition(kept.when)}});
   }
   for (const AttentionLayers& layers : preset.attentions) {
-    entry["attention"].push_back(layers.pattern);
+    entry["attention"].push_back({{"layers", layers.pattern},
+                                  {"head_dim", layers.head_dim},
+                                  {"head_dim_of", layers.head_dim_of}});
   }
   for (const SharedInput& shared : preset.shared_inputs) {
     entry["shared_input"].push_back({{"parent", shared.parent}, {"members", shared.members}});
