@@ -246,7 +246,8 @@ void bind_module_layers(nb::module_& module) {
 
   module.def("load_model", &load, "slots"_a, "modules"_a, "path"_a, "strict"_a, "rank"_a.none(),
              "policy"_a.none(), "upstream"_a, "context"_a);
-  module.def("choose_algorithms", &choose, "slots"_a, "algorithm"_a, "rules"_a, "exclude"_a, "preset"_a.none());
+  module.def("choose_algorithms", &choose, "slots"_a, "algorithm"_a, "rules"_a, "exclude"_a,
+             "preset"_a.none());
   module.def("summary", &summary_of, "rows"_a);
 }
 

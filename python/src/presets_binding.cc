@@ -1,6 +1,6 @@
-// What is known of architectures, for models in memory: _core.Preset, patterns over names, rotations
-// of attention. The presets' texts stay with the tool, which wrote presets.json into the wheel: the
-// extension holds no YAML.
+// What is known of architectures, for models in memory: _core.Preset, patterns over names,
+// rotations of attention. The presets' texts stay with the tool, which wrote presets.json into the
+// wheel: the extension holds no YAML.
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>

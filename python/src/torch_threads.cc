@@ -10,7 +10,8 @@ namespace {
 
 using Body = std::function<void()>;
 
-// Runs fn(data) on every thread of a parallel region. libgomp's ABI, which libomp and libiomp5 share.
+// Runs fn(data) on every thread of a parallel region. libgomp's ABI, which libomp and libiomp5
+// share.
 using GompParallel = void (*)(void (*fn)(void*), void* data, unsigned threads, unsigned flags);
 
 // Of the OpenMP library that torch itself found, whatever its file is called. Nothing is loaded.

@@ -71,7 +71,7 @@ def test_the_tensors_are_those_of_an_export(tmp_path):
 
 
 def test_attention_and_shards(tmp_path):
-    from test_attention import attention_model
+    from upstream_models import attention_model
 
     model = quantize(attention_model(), UPSTREAM / "fp8_attention")
     save(model, tmp_path / "out", max_shard_size=4096)

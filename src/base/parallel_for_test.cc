@@ -67,8 +67,7 @@ TEST_P(ParallelFor, CutsTheSameChunksForAnyNumberOfThreads) {
 
 TEST_P(ParallelFor, ChunksNearTheEndOfInt64DoNotOverflow) {
   constexpr int64_t kHuge = INT64_MAX;
-  EXPECT_EQ(chunks_of(context(2), kHuge, kHuge - 1),
-            (Chunks{{0, kHuge - 1}, {kHuge - 1, kHuge}}));
+  EXPECT_EQ(chunks_of(context(2), kHuge, kHuge - 1), (Chunks{{0, kHuge - 1}, {kHuge - 1, kHuge}}));
 }
 
 TEST_P(ParallelFor, UsesSeveralThreads) {
