@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mezzotint import _core
+from mezzotint import _core, _ops
 from mezzotint._adapters import Adapter, stacked
 from mezzotint._tensors import from_bytes, to_bytes, to_tuple
 from mezzotint._threads import torch_context
@@ -25,15 +25,12 @@ class _NoBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, layer: QuantLinear) -> torch.Tensor:
-        ctx.layer_name = layer.name
+        ctx.layer = layer
         return layer._run(x.detach())
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> None:
-        raise RuntimeError(
-            f"backward: layer {ctx.layer_name} is quantized, gradients cannot pass it; "
-            "use torch.no_grad() or torch.inference_mode(), or train the float model"
-        )
+        ctx.layer._refuse_backward()
 
 
 class QuantLinear(nn.Module):
@@ -111,6 +108,8 @@ class QuantLinear(nn.Module):
     # --- running ---------------------------------------------------------------------------------
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_compiling():
+            return _ops.linear(x, self._number, self.out_features)
         if x.requires_grad and torch.is_grad_enabled():
             return _NoBackward.apply(x, self)
         return self._run(x)
@@ -147,6 +146,12 @@ class QuantLinear(nn.Module):
         step = TimestepManager.get_timestep_idx()
         return -1 if step is None else step
 
+    def _refuse_backward(self) -> None:
+        raise RuntimeError(
+            f"backward: layer {self.name} is quantized, gradients cannot pass it; "
+            "use torch.no_grad() or torch.inference_mode(), or train the float model"
+        )
+
     def _refuse(self, x: torch.Tensor) -> None:
         found = f"{x.dtype} {list(x.shape)} on {x.device}"
         raise TypeError(
@@ -167,6 +172,8 @@ class QuantLinear(nn.Module):
         if "bias" not in parts:
             self.register_parameter("bias", None)
         self._layer = layer
+        if "_number" not in self.__dict__:  # copies have their own
+            self._number = _ops.number(self)
         self._steps: int = layer.steps
         self._bound: tuple[list[int], _core.BoundLinear | None] = ([], None)
         self._policy_version = 0 if self._policy is None else -1  # -1: not yet the layer's
@@ -286,7 +293,7 @@ class QuantLinear(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_layer"], state["_bound"]
+        del state["_layer"], state["_bound"], state["_number"]
         state["_buffers"] = {
             name: buffer for name, buffer in self._buffers.items() if name not in self._names
         }

@@ -1,0 +1,58 @@
+"""torch.ops.mezzotint: what torch.compile puts into its graph in place of a layer's Python.
+
+A graph names a layer by a number, which is a tensor: an input of the graph, so that blocks of one shape
+share it. Eager calls do not come here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+
+_numbered: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
+_next = itertools.count(1)
+
+
+def number(module: nn.Module) -> torch.Tensor:
+    """A new number for this module, as long as it lives."""
+    n = next(_next)
+    _numbered[n] = module
+    return torch.tensor(n, device="cpu")
+
+
+@torch.library.custom_op("mezzotint::linear", mutates_args=())
+def linear(x: torch.Tensor, layer: torch.Tensor, out_features: int) -> torch.Tensor:
+    return _numbered[int(layer)]._run(x)
+
+
+@linear.register_fake
+def _(x: torch.Tensor, layer: torch.Tensor, out_features: int) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], out_features))
+
+
+@torch.library.custom_op("mezzotint::no_backward", mutates_args=())
+def no_backward(grad: torch.Tensor, layer: torch.Tensor, in_features: int) -> torch.Tensor:
+    """An operation of the backward graph, so that it raises when that runs, not while compiling."""
+    _numbered[int(layer)]._refuse_backward()
+    return grad.new_empty((*grad.shape[:-1], in_features))
+
+
+@no_backward.register_fake
+def _(grad: torch.Tensor, layer: torch.Tensor, in_features: int) -> torch.Tensor:
+    return grad.new_empty((*grad.shape[:-1], in_features))
+
+
+def _keep(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
+    ctx.save_for_backward(inputs[1])
+    ctx.in_features = inputs[0].shape[-1]
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple:
+    return no_backward(grad, *ctx.saved_tensors, ctx.in_features), None, None
+
+
+linear.register_autograd(_backward, setup_context=_keep)
