@@ -1,13 +1,15 @@
-// What every ISA folder offers from the shared sources float_ops.inl, quantize_rows.inl and
-// quantize_mx.inl.
+// What every ISA folder offers from the shared sources float_ops.inl, quantize_rows.inl,
+// quantize_mx.inl and weight_ops.inl.
 #pragma once
 
 #include "kernels/float_ops.h"
 #include "kernels/ops.h"
+#include "kernels/weight_ops.h"
 
 #define MZ_VECTOR_ROWS(isa)                                  \
   namespace mezzotint::isa {                                 \
   extern const FloatOps kFloatOps;                           \
+  extern const WeightOps kWeightOps;                         \
   void quantize_rows(const QuantizeRowsTile& tile) noexcept; \
   void quantize_mx(const QuantizeMxTile& tile) noexcept;     \
   }

@@ -91,10 +91,12 @@ void scale_blocks(const uint8_t* block_scale, const float* dual_scale, int64_t c
 void scale_groups(const WeightView& w, int64_t row, int64_t begin, int64_t end, float* out) {
   const int64_t group = w.group == 0 ? w.k : w.group;
   const int64_t first_scale = row * (w.k / group);
-  for (int64_t k = begin; k < end; ++k) {
+  for (int64_t k = begin; k < end;) {
     const int64_t i = first_scale + k / group;
+    const float scale = w.scale[i];
     const float offset = w.offset == nullptr ? 0.0f : w.offset[i];
-    out[k - begin] = (out[k - begin] - offset) * w.scale[i];
+    const int64_t last = std::min(end, (k / group + 1) * group);
+    for (; k < last; ++k) out[k - begin] = (out[k - begin] - offset) * scale;
   }
 }
 

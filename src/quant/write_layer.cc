@@ -80,6 +80,9 @@ void feed_back(const Tensor& w, const LayerDims& dims, InputCalibration& input,
                      .scale = floats(params.weight_scale),
                      .offset = floats(params.weight_offset),
                      .dual_scale = floats(params.dual_scale)};
+  // An offset of zero lets int4 codes reach -8.
+  const std::vector<float> zeros(static_cast<size_t>(params.weight_scale.size()), 0.0f);
+  if (grid.element == Element::kInt4 && grid.offset == nullptr) grid.offset = zeros.data();
   if (!is_integer(params)) {
     grid.block_scale = reinterpret_cast<const uint8_t*>(params.block_scale.raw());
   }

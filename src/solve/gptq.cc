@@ -5,16 +5,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <optional>
-#include <span>
 
 #include <fmt/format.h>
 
 #include "base/check.h"
 #include "base/parallel_for.h"
 #include "mezzotint/error.h"
+#include "solve/code_rows.h"
 #include "solve/weight_grid.h"
 #include "solve/widen.h"
 
@@ -148,9 +147,7 @@ class RowSolver {
     }
   }
 
-  std::span<const uint8_t> codes(int64_t row) const {
-    return std::span<const uint8_t>(codes_).subspan(at(row, 0), static_cast<size_t>(k_));
-  }
+  const uint8_t* codes(int64_t row) const { return codes_.data() + at(row, 0); }
 
  private:
   size_t at(int64_t row, int64_t column) const { return static_cast<size_t>(row * k_ + column); }
@@ -193,22 +190,6 @@ class RowSolver {
   std::vector<uint8_t> codes_;  // [count,k] as stored
 };
 
-void store_row(Element element, std::span<const uint8_t> codes, std::byte* row) {
-  if (element == Element::kInt8 || element == Element::kE4M3) {
-    std::memcpy(row, codes.data(), codes.size());
-    return;
-  }
-  for (size_t i = 0; i < codes.size(); i += 2) {
-    const unsigned high = i + 1 < codes.size() ? codes[i + 1] & 0xfu : 0u;
-    row[i / 2] = static_cast<std::byte>((codes[i] & 0xfu) | high << 4);
-  }
-}
-
-DType code_dtype(Element element) {
-  if (element == Element::kInt8) return DType::kI8;
-  return element == Element::kE4M3 ? DType::kF8E4M3 : DType::kU8;
-}
-
 }  // namespace
 
 double gptq_damping(int64_t rows, int64_t k) {
@@ -250,7 +231,7 @@ Tensor gptq_codes(const Tensor& w, const WeightView& grid, const GptqFactor& fac
     RowSolver solver(w, grid, factor, begin, end - begin);
     solver.solve();
     for (int64_t row = begin; row < end; ++row) {
-      store_row(grid.element, solver.codes(row - begin), out + row * row_bytes);
+      store_code_row(grid.element, solver.codes(row - begin), grid.k, out + row * row_bytes);
     }
   });
   return codes;

@@ -2,22 +2,26 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <span>
 #include <vector>
 
 #include "base/check.h"
+#include "base/cpu_features.h"
 #include "base/parallel_for.h"
 #include "kernels/ops.h"
+#include "kernels/weight_ops.h"
+#include "numerics/affine.h"
 #include "numerics/bf16.h"
-#include "solve/weight_grid.h"
+#include "numerics/int4.h"
+#include "numerics/int8.h"
+#include "solve/code_rows.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
 namespace {
 
 constexpr int64_t kRowGrain = 16;
-constexpr int kRatios = 11;
+constexpr int kRatios = 11;  // and the full range of symmetric codes
 constexpr float kRatioStep = 0.05f;
 constexpr int64_t kWidestProducts = 256;  // columns: 256 KiB of products per group
 
@@ -49,14 +53,23 @@ struct GroupCost {
   }
 };
 
-AffineParams params_of(std::span<const float> w, Element element, Symmetry symmetry, float ratio) {
-  const auto [low, high] = std::ranges::minmax(w);
-  const int bits = element == Element::kInt4 ? 4 : 8;
-  if (symmetry == Symmetry::kSymmetric) {
-    const float amax = ratio * std::max(-low, high);
-    return {.scale = element == Element::kInt4 ? int4_weight_scale(amax) : int8_channel_scale(amax),
+// ratio 0: the full range, by codes of one magnitude on either side.
+AffineParams symmetric_params(float low, float high, Element element, float ratio) {
+  if (element == Element::kInt8) {
+    return {.scale = int8_channel_scale((ratio > 0 ? ratio : 1) * std::max(-low, high)),
             .offset = 0};
   }
+  // Down to -8: a sixteenth code.
+  const float reach =
+      ratio > 0 ? ratio * std::max(-low * (7.0f / 8.0f), high) : std::max(-low, high);
+  return {.scale = int4_weight_scale(reach), .offset = 0};
+}
+
+AffineParams params_of(std::span<const float> w, Element element, Symmetry symmetry, float ratio) {
+  const auto [low, high] = std::ranges::minmax(w);
+  if (symmetry == Symmetry::kSymmetric) return symmetric_params(low, high, element, ratio);
+  const int bits = element == Element::kInt4 ? 4 : 8;
+  if (ratio == 0) ratio = 1;
   AffineParams params = affine_params(ratio * low, ratio * high, bits, /*symmetric=*/false);
   params.scale = round_to_bf16(params.scale);
   const auto below_zero = static_cast<float>(1 << (bits - 1));
@@ -67,12 +80,10 @@ AffineParams params_of(std::span<const float> w, Element element, Symmetry symme
 }
 
 float back(float w, Element element, Symmetry symmetry, const AffineParams& params) {
-  if (symmetry == Symmetry::kAsymmetric) {
+  if (symmetry == Symmetry::kAsymmetric || element == Element::kInt4) {
     return affine_value(affine_code(w, params, element == Element::kInt4 ? 4 : 8), params);
   }
-  const int code =
-      element == Element::kInt4 ? int4_code(w, params.scale) : int8_code(w, params.scale);
-  return static_cast<float>(code) * params.scale;
+  return static_cast<float>(int8_code(w, params.scale)) * params.scale;
 }
 
 AffineParams best_params(std::span<const float> w, Element element, Symmetry symmetry,
@@ -80,9 +91,9 @@ AffineParams best_params(std::span<const float> w, Element element, Symmetry sym
   AffineParams best{};
   double least = 0;
   std::vector<float> miss(w.size());
-  for (int i = 0; i < kRatios; ++i) {
-    const AffineParams tried =
-        params_of(w, element, symmetry, 1.0f - kRatioStep * static_cast<float>(i));
+  for (int i = 0; i <= kRatios; ++i) {
+    const float ratio = i == 0 ? 0.0f : 1.0f - kRatioStep * static_cast<float>(i - 1);
+    const AffineParams tried = params_of(w, element, symmetry, ratio);
     std::ranges::transform(w, miss.begin(),
                            [&](float v) { return v - back(v, element, symmetry, tried); });
     const double error = cost(miss);
@@ -133,30 +144,29 @@ IntegerScales search_integer_scales(const Tensor& w, Element element, const Scal
 Tensor integer_codes(const Tensor& w, Element element, int64_t groups, const IntegerScales& scales,
                      const ExecContext& ctx) {
   const int64_t n = w.dim(0), k = w.dim(1);
-  const WeightView grid = {.element = element,
-                           .n = n,
-                           .k = k,
-                           .group = groups == 0 ? 0 : k / groups,
-                           .scale = scales.scale.data<float>(),
-                           .offset = scales.offset.empty() ? nullptr : scales.offset.data<float>()};
   const int64_t row_bytes = code_row_bytes(element, k);
-  Tensor codes =
-      Tensor::allocate(element == Element::kInt8 ? DType::kI8 : DType::kU8, {n, row_bytes});
+  const int64_t count = std::max<int64_t>(groups, 1);
+  const int64_t width = k / count;
+  const bool symmetric = scales.offset.empty();
+  const float high = element == Element::kInt4 ? kInt4Max : kInt8Max;
+  Tensor codes = Tensor::allocate(code_dtype(element), {n, row_bytes});
   std::byte* out = codes.buffer().mutable_data();
-  std::memset(out, 0, static_cast<size_t>(codes.byte_size()));
+  const WeightOps& ops = weight_ops(active_isa());
   parallel_for(ctx, n, kRowGrain, [&](int64_t begin, int64_t end) {
     std::vector<float> row(static_cast<size_t>(k));
+    std::vector<int8_t> row_codes(static_cast<size_t>(k));
     for (int64_t i = begin; i < end; ++i) {
       widen_range(w, i * k, row);
-      std::byte* to = out + i * row_bytes;
-      for (int64_t c = 0; c < k; ++c) {
-        const unsigned code = integer_point(grid, i, c, row[static_cast<size_t>(c)]).code;
-        if (element == Element::kInt8) {
-          to[c] = static_cast<std::byte>(code);
-        } else {
-          to[c / 2] |= static_cast<std::byte>(c % 2 == 0 ? code & 0xfu : (code & 0xfu) << 4);
-        }
+      for (int64_t g = 0; g < count; ++g) {
+        const IntegerGrid grid = {
+            .scale = scales.scale.data<float>()[i * count + g],
+            .zero = symmetric ? 0.0f : scales.offset.data<float>()[i * count + g],
+            .low = symmetric && element == Element::kInt8 ? -high : -high - 1.0f,
+            .high = high};
+        ops.integer_codes(row.data() + g * width, grid, row_codes.data() + g * width, width);
       }
+      store_code_row(element, reinterpret_cast<const uint8_t*>(row_codes.data()), k,
+                     out + i * row_bytes);
     }
   });
   return codes;

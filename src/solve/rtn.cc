@@ -1,28 +1,25 @@
 #include "solve/rtn.h"
 
 #include <algorithm>
-#include <cstring>
 #include <mutex>
 #include <span>
 #include <vector>
 
 #include "base/check.h"
+#include "base/cpu_features.h"
 #include "base/parallel_for.h"
+#include "kernels/float_ops.h"
 #include "kernels/ops.h"
+#include "kernels/weight_ops.h"
 #include "numerics/int4.h"
 #include "numerics/int8.h"
+#include "solve/code_rows.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
 namespace {
 
 constexpr int64_t kRowGrain = 16;  // rows per task: 16 x 3072 elements are ~0.1 ms of work
-
-float amax_of(std::span<const float> values) {
-  float amax = 0;
-  for (const float v : values) amax = std::max(amax, absolute(v));
-  return amax;
-}
 
 float scale_of(Element element, float amax) {
   return element == Element::kInt4 ? int4_weight_scale(amax) : int8_channel_scale(amax);
@@ -41,6 +38,11 @@ void for_each_row(const Tensor& w, const ExecContext& ctx, const Fn& fn) {
   });
 }
 
+// The largest magnitude; NaN where there is one.
+float amax_of(std::span<const float> values) {
+  return float_ops(active_isa()).amax(values.data(), static_cast<int64_t>(values.size()));
+}
+
 float tensor_amax(const Tensor& w, const ExecContext& ctx) {
   std::vector<float> maxima(static_cast<size_t>(w.dim(0)));
   for_each_row(w, ctx, [&](int64_t n, std::span<const float> row) {
@@ -49,26 +51,13 @@ float tensor_amax(const Tensor& w, const ExecContext& ctx) {
   return amax_of(maxima);
 }
 
-void store_codes(Element element, std::span<const float> values, float scale, int64_t first,
-                 std::byte* row) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    const int64_t k = first + static_cast<int64_t>(i);
-    if (element == Element::kInt8) {
-      row[k] = static_cast<std::byte>(int8_code(values[i], scale));
-      continue;
-    }
-    const unsigned nibble = static_cast<unsigned>(int4_code(values[i], scale)) & 0xf;
-    row[k / 2] |= static_cast<std::byte>(k % 2 == 0 ? nibble : nibble << 4);
-  }
-}
-
 }  // namespace
 
 std::optional<int64_t> first_row_not_finite(const Tensor& w, const ExecContext& ctx) {
   std::mutex mutex;
   std::optional<int64_t> first;
   for_each_row(w, ctx, [&](int64_t n, std::span<const float> row) {
-    if (std::ranges::all_of(row, [](float v) { return is_finite(v); })) return;
+    if (is_finite(amax_of(row))) return;
     const std::lock_guard lock(mutex);
     first = std::min(first.value_or(n), n);
   });
@@ -85,22 +74,27 @@ IntegerWeight round_to_nearest(const Tensor& w, Element element, const ScaleShar
   MZ_CHECK(k % groups == 0);
   const int64_t row_bytes = code_row_bytes(element, k);
   IntegerWeight out = {
-      .codes =
-          Tensor::allocate(element == Element::kInt8 ? DType::kI8 : DType::kU8, {n, row_bytes}),
+      .codes = Tensor::allocate(code_dtype(element), {n, row_bytes}),
       .scale = Tensor::allocate(DType::kF32, sharing.groups == 0 ? Shape{n} : Shape{n, groups})};
   std::byte* codes = out.codes.buffer().mutable_data();
-  std::memset(codes, 0, static_cast<size_t>(out.codes.byte_size()));
   float* scales = out.scale.mutable_data<float>();
   const bool one_scale = sharing.granularity == Granularity::kPerTensor;
   const float largest = one_scale ? tensor_amax(w, ctx) : 0.0f;
-  const auto group = static_cast<size_t>(k / groups);
+  const int64_t group = k / groups;
+  const float largest_code = element == Element::kInt4 ? kInt4Max : kInt8Max;
+  const WeightOps& ops = weight_ops(active_isa());
   for_each_row(w, ctx, [&](int64_t row, std::span<const float> values) {
+    std::vector<int8_t> row_codes(static_cast<size_t>(k));
     for (int64_t g = 0; g < groups; ++g) {
-      const std::span<const float> part = values.subspan(static_cast<size_t>(g) * group, group);
+      const std::span<const float> part =
+          values.subspan(static_cast<size_t>(g * group), static_cast<size_t>(group));
       const float scale = scale_of(element, one_scale ? largest : amax_of(part));
       scales[row * groups + g] = scale;
-      store_codes(element, part, scale, g * (k / groups), codes + row * row_bytes);
+      ops.integer_codes(part.data(), {.scale = scale, .low = -largest_code, .high = largest_code},
+                        row_codes.data() + g * group, group);
     }
+    store_code_row(element, reinterpret_cast<const uint8_t*>(row_codes.data()), k,
+                   codes + row * row_bytes);
   });
   return out;
 }

@@ -2,17 +2,18 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <span>
 #include <vector>
 
 #include "base/check.h"
+#include "base/cpu_features.h"
 #include "base/parallel_for.h"
 #include "kernels/ops.h"
+#include "kernels/weight_ops.h"
 #include "numerics/affine.h"
 #include "numerics/dual_level.h"
-#include "numerics/nibbles.h"
 #include "numerics/upstream.h"
+#include "solve/code_rows.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
@@ -45,18 +46,11 @@ AffineParams tensor_params(const Tensor& w, const QuantScheme& scheme) {
   return params_of({wide.data<float>(), static_cast<size_t>(wide.size())}, scheme);
 }
 
-void store_codes(std::span<const float> w, AffineParams params, Element element, int64_t first,
-                 std::byte* row) {
-  for (size_t i = 0; i < w.size(); ++i) {
-    const int64_t k = first + static_cast<int64_t>(i);
-    const int8_t code = affine_code(w[i], params, bits_of(element));
-    if (element == Element::kInt8) {
-      row[k] = static_cast<std::byte>(code);
-      continue;
-    }
-    const unsigned nibble = nibble_from_int4(code);
-    row[k / 2] |= static_cast<std::byte>(k % 2 == 0 ? nibble : nibble << 4);
-  }
+// affine_code of numerics.
+IntegerGrid grid_of(const AffineParams& params, Element element) {
+  const auto below_zero = static_cast<float>(1 << (bits_of(element) - 1));
+  return {
+      .scale = params.scale, .zero = params.offset, .low = -below_zero, .high = below_zero - 1.0f};
 }
 
 // One row of 512 at a time through the MX rule, after the outer scale where there is one.
@@ -92,25 +86,27 @@ UpstreamInteger upstream_integer_weight(const Tensor& w, const QuantScheme& sche
   const int64_t groups = k / group;
   const int64_t row_bytes = code_row_bytes(scheme.element, k);
   const Shape shape = scheme.group == 0 ? Shape{n} : Shape{n, groups};
-  UpstreamInteger out = {
-      .codes = Tensor::allocate(scheme.element == Element::kInt8 ? DType::kI8 : DType::kU8,
-                                {n, row_bytes}),
-      .scale = Tensor::allocate(DType::kF32, shape),
-      .offset = Tensor::allocate(DType::kF32, shape)};
+  UpstreamInteger out = {.codes = Tensor::allocate(code_dtype(scheme.element), {n, row_bytes}),
+                         .scale = Tensor::allocate(DType::kF32, shape),
+                         .offset = Tensor::allocate(DType::kF32, shape)};
   std::byte* codes = out.codes.buffer().mutable_data();
-  std::memset(codes, 0, static_cast<size_t>(out.codes.byte_size()));
   float* scales = out.scale.mutable_data<float>();
   float* offsets = out.offset.mutable_data<float>();
   const bool one_scale = scheme.granularity == Granularity::kPerTensor;
   const AffineParams shared = one_scale ? tensor_params(w, scheme) : AffineParams{};
+  const WeightOps& ops = weight_ops(active_isa());
   for_each_row(w, ctx, [&](int64_t row, std::span<const float> values) {
+    std::vector<int8_t> row_codes(static_cast<size_t>(k));
     for (int64_t g = 0; g < groups; ++g) {
       const auto part = values.subspan(static_cast<size_t>(g * group), static_cast<size_t>(group));
       const AffineParams params = one_scale ? shared : params_of(part, scheme);
       scales[row * groups + g] = params.scale;
       offsets[row * groups + g] = params.offset;
-      store_codes(part, params, scheme.element, g * group, codes + row * row_bytes);
+      ops.integer_codes(part.data(), grid_of(params, scheme.element), row_codes.data() + g * group,
+                        group);
     }
+    store_code_row(scheme.element, reinterpret_cast<const uint8_t*>(row_codes.data()), k,
+                   codes + row * row_bytes);
   });
   return out;
 }
@@ -123,22 +119,17 @@ MxWeight upstream_mx_weight(const Tensor& w, Element element, MxLevels levels,
   const int64_t row_bytes = code_row_bytes(element, k);
   const bool dual = levels == MxLevels::kDual;
   MxWeight out;
-  out.codes =
-      Tensor::allocate(element == Element::kE4M3 ? DType::kF8E4M3 : DType::kU8, {n, row_bytes});
+  out.codes = Tensor::allocate(code_dtype(element), {n, row_bytes});
   out.block_scale = Tensor::allocate(DType::kU8, {n, mx_blocks(k)});
   if (dual) out.dual_scale = Tensor::allocate(DType::kF32, {n, dual_blocks(k)});
-  auto* codes = reinterpret_cast<uint8_t*>(out.codes.buffer().mutable_data());
+  std::byte* codes = out.codes.buffer().mutable_data();
   auto* block_scale = out.block_scale.mutable_data<uint8_t>();
   float* dual_scale = dual ? out.dual_scale.mutable_data<float>() : nullptr;
   for_each_row(w, ctx, [&](int64_t row, std::span<const float> values) {
     std::vector<uint8_t> row_codes(static_cast<size_t>(k));
     encode_mx_row(values, element, row_codes.data(), block_scale + row * mx_blocks(k),
                   dual ? dual_scale + row * dual_blocks(k) : nullptr);
-    if (element == Element::kE4M3) {
-      std::ranges::copy(row_codes, codes + row * row_bytes);
-    } else {
-      pack_nibbles_along_k(row_codes.data(), k, codes + row * row_bytes);
-    }
+    store_code_row(element, row_codes.data(), k, codes + row * row_bytes);
   });
   return out;
 }

@@ -1,9 +1,13 @@
 #include "solve/widen.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <optional>
 
 #include "base/check.h"
+#include "base/cpu_features.h"
+#include "kernels/float_ops.h"
 #include "numerics/bf16.h"
 #include "numerics/f16.h"
 
@@ -33,12 +37,24 @@ void write_elements(std::span<const float> values, const Tensor& t, int64_t firs
   }
 }
 
+// The type of a tensor that the vector ops take: not F64, and its elements where C++ wants them.
+std::optional<FloatType> vector_type(const Tensor& t) {
+  const int64_t bytes = dtype_size(t.dtype());
+  if (reinterpret_cast<uintptr_t>(t.raw()) % static_cast<uintptr_t>(bytes) != 0) return {};
+  if (t.dtype() == DType::kF32) return FloatType::kF32;
+  if (t.dtype() == DType::kBF16) return FloatType::kBF16;
+  return t.dtype() == DType::kF16 ? std::optional(FloatType::kF16) : std::nullopt;
+}
+
 }  // namespace
 
 void widen_range(const Tensor& t, int64_t first, std::span<float> values) {
   const int64_t count = static_cast<int64_t>(values.size());
   MZ_CHECK(is_floating(t.dtype()) && first >= 0 && first + count <= t.size());
-  if (t.dtype() == DType::kF32) {
+  if (const std::optional<FloatType> type = vector_type(t)) {
+    const std::byte* from = t.raw() + first * dtype_size(t.dtype());
+    float_ops(active_isa()).widen(from, *type, values.data(), count);
+  } else if (t.dtype() == DType::kF32) {
     read_elements<float>(t, first, values, [](float v) { return v; });
   } else if (t.dtype() == DType::kBF16) {
     read_elements<uint16_t>(t, first, values, bf16_to_float);
@@ -63,7 +79,10 @@ Tensor widened(const Tensor& t) {
 void narrow_range(std::span<const float> values, const Tensor& t, int64_t first) {
   MZ_CHECK(is_floating(t.dtype()) && first >= 0 &&
            first + static_cast<int64_t>(values.size()) <= t.size());
-  if (t.dtype() == DType::kF32) {
+  if (const std::optional<FloatType> type = vector_type(t)) {
+    std::byte* to = t.buffer().mutable_data() + first * dtype_size(t.dtype());
+    float_ops(active_isa()).narrow(values.data(), to, *type, static_cast<int64_t>(values.size()));
+  } else if (t.dtype() == DType::kF32) {
     write_elements<float>(values, t, first, [](float v) { return v; });
   } else if (t.dtype() == DType::kBF16) {
     write_elements<uint16_t>(values, t, first, bf16_from_float);

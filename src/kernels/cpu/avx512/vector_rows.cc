@@ -6,3 +6,4 @@
 #include "kernels/float_ops.inl"
 #include "kernels/quantize_mx.inl"
 #include "kernels/quantize_rows.inl"
+#include "kernels/weight_ops.inl"

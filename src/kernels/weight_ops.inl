@@ -1,0 +1,179 @@
+// The table of weight_ops.h for one ISA. Included after that ISA's vec16.h, with MZ_ISA naming its
+// namespace. Everything but the table has internal linkage.
+
+#include <cstdint>
+
+#include "kernels/vec16_blocks.inl"
+#include "kernels/weight_ops.h"
+#include "numerics/mx.h"
+
+namespace mezzotint::MZ_ISA {
+namespace {
+
+// --- integers ------------------------------------------------------------------------------------
+
+inline void store_codes(WholeBlock, int8_t* codes, Vec v) { store_int8(codes, v); }
+inline void store_codes(PartOfBlock part, int8_t* codes, Vec v) {
+  int8_t lanes[kLanes];
+  store_int8(lanes, v);
+  __builtin_memcpy(codes, lanes, static_cast<size_t>(part.count));
+}
+
+void integer_codes(const float* w, const IntegerGrid& grid, int8_t* codes, int64_t n) noexcept {
+  for_each_block(n, [&](int64_t i, auto part) {
+    const Vec v = load_lanes(part, w + i, 0.0f);
+    const Vec rounded = round_half_even(v / splat(grid.scale) + splat(grid.zero));
+    store_codes(part, codes + i, max_of(splat(grid.low), min_of(splat(grid.high), rounded)));
+  });
+}
+
+// --- MX blocks -----------------------------------------------------------------------------------
+
+struct WeightBlock {
+  Vec lo, hi;
+};
+static_assert(kMxBlock == 2 * kLanes);
+
+// Of w / outer, from k on; zeros behind n.
+[[gnu::always_inline]] inline WeightBlock load_weights(const float* w, float outer, int64_t k,
+                                                       int64_t n) {
+  const auto half = [&](int64_t first) __attribute__((always_inline)) {
+    if (first + kLanes <= n) return load_lanes(WholeBlock{}, w + first, 0.0f) / splat(outer);
+    if (first < n) return load_lanes(PartOfBlock{n - first}, w + first, 0.0f) / splat(outer);
+    return splat(0.0f);
+  };
+  return {half(k), half(k + kLanes)};
+}
+
+[[gnu::always_inline]] inline Vec magnitude(Vec v) { return max_magnitude(v, splat(0.0f)); }
+
+// The nearest element of magnitudes, saturating. e2m1: for t of [2^e, 2^(e+1)), e >= 0, one unit is
+// 2^(e-1), the last place of 1.5 * 2^(e+22): adding that rounds.
+template <Element kElement>
+[[gnu::always_inline]] inline Vec nearest_element(Vec t) {
+  if constexpr (kElement == Element::kE4M3) return round_e4m3(t);
+  const Vec unit_place = max_of(splat(1.0f), exponent_part(t)) * splat(0x1.8p22f);
+  return min_of(splat(kE2M1Max), (t + unit_place) - unit_place);
+}
+
+[[gnu::always_inline]] inline float reciprocal_of(uint8_t byte) {
+  return e8m0_to_float(static_cast<uint8_t>(2 * kE8M0Bias - byte));
+}
+
+// What codes under this scale miss, squared and summed, in units of its square. The misses
+// themselves are exact: t and its neighbour have a difference that is a float.
+template <Element kElement>
+[[gnu::always_inline]] inline float squared_misses(const WeightBlock& w, uint8_t byte) {
+  const Vec reciprocal = splat(reciprocal_of(byte));
+  const auto squares = [&](Vec v) __attribute__((always_inline)) {
+    const Vec t = magnitude(v * reciprocal);
+    const Vec miss = nearest_element<kElement>(t) - t;
+    return miss * miss;
+  };
+  return sum_lanes(squares(w.lo) + squares(w.hi));
+}
+
+struct BestScale {
+  uint8_t byte;
+  float misses;  // in units of the scale's square
+};
+
+// amax is positive and finite.
+template <Element kElement>
+[[gnu::always_inline]] inline BestScale best_scale(const WeightBlock& w, float amax) {
+  const uint8_t byte = mx_scale_byte(amax, kElement, MxScaleRule::kFloor, kExporterCeilX);
+  BestScale best = {byte, squared_misses<kElement>(w, byte)};
+  float least = best.misses;  // in units of the floor rule's scale, squared
+  if (byte > 0) {
+    const auto below = static_cast<uint8_t>(byte - 1);
+    const float misses = squared_misses<kElement>(w, below);
+    if (misses * 0.25f < least) {
+      best = {below, misses};
+      least = misses * 0.25f;
+    }
+  }
+  if (byte < kE8M0Max) {
+    const auto above = static_cast<uint8_t>(byte + 1);
+    const float misses = squared_misses<kElement>(w, above);
+    if (misses * 4.0f < least) best = {above, misses};
+  }
+  return best;
+}
+
+template <Element kElement>
+[[gnu::always_inline]] inline void store_elements(uint8_t* codes, Vec v) {
+  if constexpr (kElement == Element::kE4M3) {
+    store_e4m3(codes, v);
+  } else {
+    store_e2m1(codes, v);
+  }
+}
+
+[[gnu::always_inline]] inline float amax_of(const WeightBlock& w) {
+  return largest_lane(max_magnitude(w.lo, w.hi));
+}
+
+// 32 codes and the scale's byte.
+template <Element kElement>
+[[gnu::always_inline]] inline uint8_t encode_block(const WeightBlock& w, uint8_t* codes) {
+  const float amax = amax_of(w);
+  if (amax == 0.0f || !is_finite(amax)) {
+    __builtin_memset(codes, 0, kMxBlock);
+    return amax == 0.0f ? uint8_t{0} : kE8M0NaN;
+  }
+  const uint8_t byte = best_scale<kElement>(w, amax).byte;
+  const Vec reciprocal = splat(reciprocal_of(byte));
+  store_elements<kElement>(codes, w.lo * reciprocal);
+  store_elements<kElement>(codes + kLanes, w.hi * reciprocal);
+  return byte;
+}
+
+template <Element kElement>
+void encode_row(const float* w, float outer, uint8_t* codes, uint8_t* block_scale, int64_t n) {
+  for (int64_t k = 0; k < n; k += kMxBlock) {
+    const WeightBlock block = load_weights(w, outer, k, n);
+    if (k + kMxBlock <= n) {
+      block_scale[k / kMxBlock] = encode_block<kElement>(block, codes + k);
+      continue;
+    }
+    uint8_t whole[kMxBlock];
+    block_scale[k / kMxBlock] = encode_block<kElement>(block, whole);
+    __builtin_memcpy(codes + k, whole, static_cast<size_t>(n - k));
+  }
+}
+
+void mx_codes(const float* w, Element element, float outer, uint8_t* codes, uint8_t* block_scale,
+              int64_t n) noexcept {
+  if (element == Element::kE2M1) {
+    encode_row<Element::kE2M1>(w, outer, codes, block_scale, n);
+  } else {
+    encode_row<Element::kE4M3>(w, outer, codes, block_scale, n);
+  }
+}
+
+template <Element kElement>
+double row_error(const float* w, float outer, int64_t n) {
+  double error = 0;
+  for (int64_t k = 0; k < n; k += kMxBlock) {
+    const WeightBlock block = load_weights(w, outer, k, n);
+    const float amax = amax_of(block);
+    if (amax == 0.0f || !is_finite(amax)) continue;
+    const BestScale best = best_scale<kElement>(block, amax);
+    const double scale = e8m0_to_float(best.byte);
+    error += best.misses * scale * scale;
+  }
+  return error;
+}
+
+double mx_error(const float* w, Element element, float outer, int64_t n) noexcept {
+  return element == Element::kE2M1 ? row_error<Element::kE2M1>(w, outer, n)
+                                   : row_error<Element::kE4M3>(w, outer, n);
+}
+
+}  // namespace
+
+extern const WeightOps kWeightOps;
+constinit const WeightOps kWeightOps = {
+    .integer_codes = integer_codes, .mx_codes = mx_codes, .mx_error = mx_error};
+
+}  // namespace mezzotint::MZ_ISA

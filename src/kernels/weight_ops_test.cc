@@ -1,0 +1,196 @@
+#include "kernels/weight_ops.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "kernels/test_data.h"
+#include "numerics/affine.h"
+#include "numerics/dual_level.h"
+#include "numerics/int4.h"
+#include "numerics/int8.h"
+#include "numerics/mx.h"
+
+namespace mezzotint {
+namespace {
+
+using testing_data::floats;
+
+constexpr int64_t kLengths[] = {1, 15, 16, 17, 31, 32, 33, 64, 129, 1000};
+constexpr std::array kMxElements = {Element::kE2M1, Element::kE4M3};
+
+class WeightOpsOf : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (GetParam() > active_isa()) GTEST_SKIP() << "needs " << isa_name(GetParam());
+  }
+  const WeightOps& ops() const { return weight_ops(GetParam()); }
+
+  std::vector<int8_t> integers(const std::vector<float>& w, const IntegerGrid& grid) const {
+    std::vector<int8_t> codes(w.size(), 99);
+    ops().integer_codes(w.data(), grid, codes.data(), static_cast<int64_t>(w.size()));
+    return codes;
+  }
+};
+
+TEST_P(WeightOpsOf, IntegerCodesAreThoseOfNumerics) {
+  const AffineParams affine8 = affine_params(-2.0f, 3.0f, 8, false);
+  const AffineParams affine4 = affine_params(-2.0f, 3.0f, 4, false);
+  for (const int64_t n : kLengths) {
+    std::vector<float> w = floats(n, 3);
+    w[0] = 2.5f * 0.02f;  // a tie
+    const std::vector<int8_t> int8 =
+        integers(w, {.scale = 0.02f, .low = -kInt8Max, .high = kInt8Max});
+    const std::vector<int8_t> int4 =
+        integers(w, {.scale = 0.3f, .low = -kInt4Max, .high = kInt4Max});
+    const std::vector<int8_t> offset8 = integers(
+        w, {.scale = affine8.scale, .zero = affine8.offset, .low = -128.0f, .high = 127.0f});
+    const std::vector<int8_t> offset4 =
+        integers(w, {.scale = affine4.scale, .zero = affine4.offset, .low = -8.0f, .high = 7.0f});
+    for (size_t i = 0; i < w.size(); ++i) {
+      ASSERT_EQ(int8[i], int8_code(w[i], 0.02f)) << w[i];
+      ASSERT_EQ(int4[i], int4_code(w[i], 0.3f)) << w[i];
+      ASSERT_EQ(offset8[i], affine_code(w[i], affine8, 8)) << w[i];
+      ASSERT_EQ(offset4[i], affine_code(w[i], affine4, 4)) << w[i];
+    }
+  }
+}
+
+struct MxRow {
+  std::vector<uint8_t> codes;
+  std::vector<uint8_t> scale;
+
+  bool operator==(const MxRow&) const = default;
+};
+
+MxRow mx_row(const WeightOps& ops, const std::vector<float>& w, Element element, float outer) {
+  const auto n = static_cast<int64_t>(w.size());
+  MxRow row = {std::vector<uint8_t>(w.size(), 99),
+               std::vector<uint8_t>(static_cast<size_t>(mx_blocks(n)), 99)};
+  ops.mx_codes(w.data(), element, outer, row.codes.data(), row.scale.data(), n);
+  return row;
+}
+
+// What codes under this scale miss of w / outer, in double.
+double missed(const float* w, int64_t count, float outer, Element element, uint8_t byte) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const float t = dual_inner(w[i], outer);
+    const double miss =
+        double{t} - mx_value(mx_code(t, byte, element, Rounding::kHalfEven), byte, element);
+    sum += miss * miss;
+  }
+  return sum;
+}
+
+float amax_of(const float* w, int64_t count, float outer) {
+  float amax = 0;
+  for (int64_t i = 0; i < count; ++i) amax = std::max(amax, absolute(dual_inner(w[i], outer)));
+  return amax;
+}
+
+// Codes that are not those of numerics under the block's scale.
+int wrong_codes(const MxRow& row, const std::vector<float>& w, Element element, float outer) {
+  int wrong = 0;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const uint8_t byte = row.scale[i / kMxBlock];
+    wrong += row.codes[i] == mx_code(dual_inner(w[i], outer), byte, element, Rounding::kHalfEven)
+                 ? 0
+                 : 1;
+  }
+  return wrong;
+}
+
+// The values of floats() and a row of small ones: whole blocks of denormals.
+std::vector<float> weights(int64_t n) {
+  std::vector<float> w = floats(n, 5);
+  if (n > 200) {
+    for (size_t i = 32; i < 64; ++i) w[i] *= 1e-44f;
+    for (size_t i = 64; i < 96; ++i) w[i] *= 1e35f;
+  }
+  return w;
+}
+
+TEST_P(WeightOpsOf, MxCodesAreThoseOfNumericsUnderTheBestOfThreeScales) {
+  constexpr double kFloatSums = 1 + 0x1p-20;  // 32 squares added in float
+  int moved = 0;
+  for (const Element element : kMxElements) {
+    for (const auto& [n, outer] : {std::tuple{int64_t{31}, 1.0f}, std::tuple{int64_t{1000}, 1.0f},
+                                   std::tuple{int64_t{512}, 0.7f}}) {
+      const std::vector<float> w = weights(n);
+      MxRow row = mx_row(ops(), w, element, outer);
+      EXPECT_EQ(wrong_codes(row, w, element, outer), 0);
+      for (int64_t k = 0; k < n; k += kMxBlock) {
+        const int64_t count = std::min(kMxBlock, n - k);
+        const float amax = amax_of(w.data() + k, count, outer);
+        const uint8_t byte = row.scale[static_cast<size_t>(k / kMxBlock)];
+        const int floor_byte = mx_scale_byte(amax, element, MxScaleRule::kFloor, 0);
+        ASSERT_LE(std::abs(byte - floor_byte), 1);
+        moved += byte == floor_byte ? 0 : 1;
+        const double ours = missed(w.data() + k, count, outer, element, byte);
+        for (const int other : {floor_byte - 1, floor_byte, floor_byte + 1}) {
+          if (other < 0 || other > kE8M0Max) continue;
+          EXPECT_LE(ours, kFloatSums * missed(w.data() + k, count, outer, element,
+                                              static_cast<uint8_t>(other)))
+              << k << " " << other;
+        }
+      }
+      row.codes[7] = static_cast<uint8_t>(row.codes[7] ^ 1u);
+      EXPECT_EQ(wrong_codes(row, w, element, outer), 1);
+    }
+  }
+  EXPECT_GT(moved, 10);
+}
+
+TEST_P(WeightOpsOf, MxErrorIsWhatTheCodesMiss) {
+  for (const Element element : kMxElements) {
+    std::vector<float> w = floats(1000, 9);
+    for (float& v : w) v = std::clamp(v, -4.0f, 4.0f);  // outliers would hide the rest of the sum
+    const MxRow row = mx_row(ops(), w, element, 0.3f);
+    double sum = 0;
+    for (size_t k = 0; k < w.size(); k += kMxBlock) {
+      sum += missed(w.data() + k, std::min<int64_t>(kMxBlock, 1000 - static_cast<int64_t>(k)), 0.3f,
+                    element, row.scale[k / kMxBlock]);
+    }
+    EXPECT_NEAR(ops().mx_error(w.data(), element, 0.3f, 1000), sum, 1e-6 * sum);
+    w[17] += 1.0f;
+    EXPECT_GT(std::abs(ops().mx_error(w.data(), element, 0.3f, 1000) - sum), 1e-6 * sum);
+  }
+}
+
+TEST_P(WeightOpsOf, ABlockOfZerosHasByteZeroAndCodesZero) {
+  for (const Element element : kMxElements) {
+    std::vector<float> w(70, 0.0f);
+    w[3] = -0.0f;
+    w[40] = 1.0f;
+    const MxRow row = mx_row(ops(), w, element, 1.0f);
+    EXPECT_EQ(row.scale[0], 0);
+    EXPECT_GT(row.scale[1], 0);
+    EXPECT_EQ(row.scale[2], 0);
+    EXPECT_EQ(std::ranges::count(row.codes, uint8_t{0}), 69);
+    EXPECT_EQ(ops().mx_error(w.data(), element, 1.0f, 32), 0);
+  }
+}
+
+TEST_P(WeightOpsOf, GivesTheBitsOfThePortableTable) {
+  const std::vector<float> w = weights(1000);
+  const WeightOps& portable = weight_ops(Isa::kPortable);
+  for (const Element element : kMxElements) {
+    EXPECT_EQ(mx_row(ops(), w, element, 0.9f), mx_row(portable, w, element, 0.9f));
+    EXPECT_EQ(ops().mx_error(w.data(), element, 0.9f, 1000),
+              portable.mx_error(w.data(), element, 0.9f, 1000));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, WeightOpsOf,
+                         testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
+                         [](const auto& info) { return std::string(isa_name(info.param)); });
+
+}  // namespace
+}  // namespace mezzotint
