@@ -134,11 +134,13 @@ def _config_text(model: nn.Module) -> str:
     """config.json of diffusers' models, and of others whose config is plain data."""
     config = getattr(model, "config", None)
     if hasattr(model, "to_json_string"):
-        return model.to_json_string()
+        config = json.loads(model.to_json_string())
     if not isinstance(config, dict):
         return ""
+    # How it is quantized stands in the descriptor; save_pretrained() is the form with this key.
+    plain = {key: value for key, value in config.items() if key != "quantization_config"}
     try:
-        return json.dumps(dict(config), indent=2, sort_keys=True) + "\n"
+        return json.dumps(plain, indent=2, sort_keys=True) + "\n"
     except TypeError:
         return ""
 
