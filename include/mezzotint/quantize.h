@@ -72,8 +72,8 @@ struct AttentionRule {
 
 struct ExportProgress {
   std::string layer;
-  int64_t bytes_done = 0;
-  int64_t bytes_total = 0;
+  int64_t bytes_done = 0;   // of the source, by this run
+  int64_t bytes_total = 0;  // that this run had to do: less than all where it goes on with another
   double weight_sqnr_db = 0;
 };
 
@@ -86,14 +86,21 @@ struct ExportOptions {
   std::optional<int> rank{};                // write the _R suffix
   int64_t group_size = 0;                   // 0: the algorithm's default
   int64_t max_shard_bytes = 0;              // 0: one file
-  Compat compat = Compat::kNone;            // kUpstream: its exporter's rules for weights
-  Calibration calibration{};  // for algorithms that need statistics, and for smoothing
+  int64_t max_memory_bytes = 0;             // 0: any; a layer that needs more is an Error
+  // Of several processes that export together, each with the same options but for `worker`, on one
+  // file system: process 0 waits for the others' parts and writes the output of a single one.
+  int worker = 0;
+  int workers = 1;
+  Compat compat = Compat::kNone;  // kUpstream: its exporter's rules for weights
+  Calibration calibration{};      // for algorithms that need statistics, and for smoothing
   // Of W8A8_TIMESTEP layers, for the descriptor. Not given: from the statistics.
   std::optional<TimestepPolicy> timestep_policy{};
   bool output_errors = false;  // report them, of the layers that the statistics know
   bool overwrite = false;
   bool resume = false;
   bool dry_run = false;  // plan and report only
+  bool estimate_time =
+      false;  // of a dry run: quantize some rows of every kind, for seconds at most
   std::function<void(const ExportProgress&)> progress{};
 };
 

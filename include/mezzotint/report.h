@@ -35,6 +35,9 @@ struct Report {
   std::vector<std::string> notes{};      // other things done differently than asked
   int64_t bytes_before = 0;              // of the whole model
   int64_t bytes_after = 0;
+  int64_t memory_bytes = 0;      // of an export: resident at most, estimated from the plan
+  std::string memory_layer{};    // that needs it
+  double estimated_seconds = 0;  // of an export, without reading and writing (estimate_time)
 
   MZ_API int64_t quantized() const;
   MZ_API int64_t kept() const;

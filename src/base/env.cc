@@ -33,11 +33,29 @@ struct RankVariables {
   const char* size;
 };
 
-constexpr RankVariables kRankVariables[] = {
+constexpr RankVariables kMpiVariables[] = {
     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
     {"PMI_RANK", "PMI_SIZE"},
+};
+constexpr RankVariables kRankVariables[] = {
+    kMpiVariables[0],
+    kMpiVariables[1],
     {"RANK", "WORLD_SIZE"},
 };
+
+// Of a job of several processes.
+std::optional<LaunchedAs> read_launch(const RankVariables& names) {
+  if (!env(names.rank) || !env(names.size)) return std::nullopt;
+  const int size = env_int(names.size, 0, "a number of processes");
+  if (size <= 1) return std::nullopt;
+  const int rank = env_int(names.rank, 0, "a rank");
+  if (rank >= size) {
+    throw Error(ErrorCode::kUsage, std::string("the rank in ") + names.rank + " is too large",
+                {.expected = "less than " + std::to_string(size) + " (" + names.size + ")",
+                 .found = std::to_string(rank)});
+  }
+  return LaunchedAs{.rank = rank, .world = size};
+}
 
 }  // namespace
 
@@ -54,16 +72,14 @@ std::optional<int> env_threads() {
 
 std::optional<int> env_rank() {
   for (const RankVariables& names : kRankVariables) {
-    if (!env(names.rank) || !env(names.size)) continue;
-    const int size = env_int(names.size, 0, "a number of processes");
-    if (size <= 1) continue;
-    const int rank = env_int(names.rank, 0, "a rank");
-    if (rank >= size) {
-      throw Error(ErrorCode::kUsage, std::string("the rank in ") + names.rank + " is too large",
-                  {.expected = "less than " + std::to_string(size) + " (" + names.size + ")",
-                   .found = std::to_string(rank)});
-    }
-    return rank;
+    if (const std::optional<LaunchedAs> launched = read_launch(names)) return launched->rank;
+  }
+  return std::nullopt;
+}
+
+std::optional<LaunchedAs> env_launch() {
+  for (const RankVariables& names : kMpiVariables) {
+    if (const std::optional<LaunchedAs> launched = read_launch(names)) return launched;
   }
   return std::nullopt;
 }

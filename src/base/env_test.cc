@@ -71,6 +71,18 @@ TEST_F(EnvRank, PrefersOpenMpiThenPmi) {
   EXPECT_EQ(env_rank(), 5);
 }
 
+TEST_F(EnvRank, ALaunchIsWhatMpirunSays) {
+  const ScopedEnv a("RANK", "1");
+  const ScopedEnv b("WORLD_SIZE", "8");
+  EXPECT_FALSE(env_launch().has_value()) << "other tools set these for good";
+  const ScopedEnv c("PMI_RANK", "2");
+  const ScopedEnv d("PMI_SIZE", "4");
+  EXPECT_EQ(env_launch()->rank, 2);
+  EXPECT_EQ(env_launch()->world, 4);
+  const ScopedEnv alone("PMI_SIZE", "1");
+  EXPECT_FALSE(env_launch().has_value());
+}
+
 TEST_F(EnvRank, RejectsARankOutsideTheWorld) {
   const ScopedEnv rank("RANK", "8");
   const ScopedEnv size("WORLD_SIZE", "8");

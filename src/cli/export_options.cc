@@ -54,10 +54,10 @@ AttentionRule parse_attention(const std::string& text) {
   return rule;
 }
 
-int64_t parse_shard_size(const std::string& text) {
+int64_t parse_size(const char* option, const std::string& text) {
   const std::optional<int64_t> bytes = parse_bytes(text);
   if (bytes) return *bytes;
-  throw Error(ErrorCode::kUsage, "--max-shard-size",
+  throw Error(ErrorCode::kUsage, option,
               {.expected = "a size such as 5GB or 700MiB", .found = text});
 }
 
@@ -115,7 +115,10 @@ ExportOptions over(ExportOptions options, const TypedOptions& typed) {
   take(typed.algorithm, options.algorithm);
   take(typed.preset, options.preset);
   take(typed.group_size, options.group_size);
-  if (typed.max_shard_size) options.max_shard_bytes = parse_shard_size(*typed.max_shard_size);
+  if (typed.max_shard_size) {
+    options.max_shard_bytes = parse_size("--max-shard-size", *typed.max_shard_size);
+  }
+  if (typed.max_memory) options.max_memory_bytes = parse_size("--max-memory", *typed.max_memory);
   std::vector<Rule> rules;
   for (const std::string& rule : typed.rules) rules.push_back(parse_rule(rule));
   options.rules.insert(options.rules.begin(), rules.begin(), rules.end());

@@ -23,6 +23,7 @@ struct TypedOptions {
   std::optional<std::string> preset;
   std::optional<int64_t> group_size;
   std::optional<std::string> max_shard_size;
+  std::optional<std::string> max_memory;
   std::optional<std::string> statistics;
   std::optional<RangeRule> range;
   std::optional<Smoothing> smoothing;

@@ -19,6 +19,7 @@ extern "C" void on_signal(int signal) {
 void catch_interrupts() {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error with a name
 }
 
 void request_interrupt() noexcept { interrupt_requested = 1; }

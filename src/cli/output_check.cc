@@ -9,6 +9,7 @@
 
 #include "cli/text.h"
 #include "mezzotint/error.h"
+#include "quant/export_parts.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -39,6 +40,15 @@ void check_parent(const fs::path& out) {
     throw Error(ErrorCode::kInput, "no permission to write into the folder of the output",
                 {.file = folder.string(), .fix = "choose another place with -o"});
   }
+}
+
+// A folder in which another process of the same export has begun counts as empty.
+bool is_free(const fs::path& folder) {
+  std::error_code failed;
+  for (fs::directory_iterator it(folder, failed), end; !failed && it != end; it.increment(failed)) {
+    if (it->path().filename() != kPartsFolder) return false;
+  }
+  return !failed;
 }
 
 fs::path normal_path(const fs::path& path) {
@@ -76,7 +86,7 @@ void check_output_folder(const fs::path& folder, Existing existing) {
     throw Error(ErrorCode::kUsage, "the output is a file",
                 {.file = folder.string(), .expected = "the name of a folder"});
   }
-  if (exists && existing == Existing::kRefuse && !fs::is_empty(folder, failed)) {
+  if (exists && existing == Existing::kRefuse && !is_free(folder)) {
     const bool unfinished = fs::exists(folder / ".partial", failed);
     throw Error(ErrorCode::kUsage,
                 unfinished ? "the output holds an unfinished run" : "the output exists already",

@@ -1,5 +1,7 @@
 // What an export refuses to make of statistics, and what it makes of an input of zeros.
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "collect/calibrated_export_fixture.h"
@@ -8,22 +10,35 @@
 namespace mezzotint {
 namespace {
 
-using CalibratedExportInput = CalibratedExport;
+class CalibratedExportInput : public CalibratedExport {
+ protected:
+  // Found from the plan: a dry run says so too, and nothing is begun.
+  void expect_refused(std::initializer_list<std::string_view> parts, ExportOptions how) {
+    const fs::path out = folder_.path() / "refused";
+    for (const bool dry_run : {true, false}) {
+      how.dry_run = dry_run;
+      expect_error(ErrorCode::kUsage, parts,
+                   [&] { export_quantized(model_.store(), out, how, context()); });
+      EXPECT_FALSE(fs::exists(out));
+    }
+  }
+};
 
 TEST_F(CalibratedExportInput, StatisticsOfAnotherModelAreRefused) {
   ThreeLinears other(folder_.path() / "other.safetensors", 77);
   write_statistics(stats_, collected(other, {.steps = 0}));
-  expect_error(ErrorCode::kUsage, {"statistics are of another model", "stats.safetensors"},
-               [&] { exported(options("W8A8")); });
+  expect_refused({"statistics are of another model", "stats.safetensors"}, options("W8A8"));
 }
 
 TEST_F(CalibratedExportInput, TooFewRowsAreRefused) {
   write_statistics(stats_, collected(model_, {.steps = 0, .tokens = 63}));
-  expect_error(ErrorCode::kUsage, {"too few rows", "at least 64", "got 63", "attn.qk"},
-               [&] { exported(options("W8A8_DYNAMIC")); });
+  expect_refused({"too few rows", "at least 64", "got 63", "attn.qk"}, options("W8A8_DYNAMIC"));
   write_statistics(stats_, collected(model_, {.steps = 0, .tokens = 100}));
-  expect_error(ErrorCode::kUsage, {"too few rows", "at least 128", "got 100", "--gram attn.qk"},
-               [&] { exported(options("W4A16_GPTQ")); });
+  expect_refused({"too few rows", "at least 128", "got 100", "--gram attn.qk"},
+                 options("W4A16_GPTQ"));
+  ExportOptions feedback = options("W8A16");
+  feedback.calibration.feedback = ErrorFeedback::kAlways;
+  expect_refused({"too few rows", "at least 128"}, feedback);
 }
 
 TEST_F(CalibratedExportInput, ALayerThatTheStatisticsDoNotKnowIsNamed) {
@@ -33,7 +48,7 @@ TEST_F(CalibratedExportInput, ALayerThatTheStatisticsDoNotKnowIsNamed) {
   write_statistics(partial, stats);
   ExportOptions how = options("W8A16_GPTQ");
   how.calibration.statistics = partial;
-  expect_error(ErrorCode::kUsage, {"do not know a layer", "out"}, [&] { exported(how); });
+  expect_refused({"do not know a layer", "out"}, how);
   how.exclude = {"out"};
   EXPECT_NO_THROW(exported(how));
 }
@@ -42,8 +57,7 @@ TEST_F(CalibratedExportInput, HistogramsAreAskedForWhereTheyAreNeeded) {
   write_statistics(stats_, collected(model_, {.steps = 0, .histograms = false}));
   ExportOptions how = options("W8A8");
   how.calibration.smoothing = Smoothing::kNone;
-  expect_error(ErrorCode::kUsage, {"hold no histograms", "--no-histograms"},
-               [&] { exported(how); });
+  expect_refused({"hold no histograms", "--no-histograms"}, how);
   how.calibration.range = RangeRule::kMinMax;
   EXPECT_NO_THROW(exported(how));
 }
@@ -55,10 +69,10 @@ TEST_F(CalibratedExportInput, UnfinishedStatisticsAndUpstreamsRulesAreRefused) {
   write_statistics(unfinished, stats);
   ExportOptions how = options("W8A8");
   how.compat = Compat::kUpstream;
-  expect_error(ErrorCode::kUsage, {"upstream"}, [&] { exported(how); });
+  expect_refused({"upstream"}, how);
   how.compat = Compat::kNone;
   how.calibration.statistics = unfinished;
-  expect_error(ErrorCode::kUsage, {"unfinished"}, [&] { exported(how); });
+  expect_refused({"unfinished"}, how);
 }
 
 // Every channel of one input dead: its layers are rounded to nearest, its static scale is raised

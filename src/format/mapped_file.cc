@@ -70,4 +70,12 @@ void MappedFile::release(int64_t offset, int64_t bytes) const noexcept {
   ::madvise(const_cast<std::byte*>(data_) + begin, static_cast<size_t>(end - begin), MADV_DONTNEED);
 }
 
+void read_ahead(std::span<const std::byte> bytes) noexcept {
+  constexpr uintptr_t kPage = 4096;
+  if (bytes.empty()) return;
+  const auto first = reinterpret_cast<uintptr_t>(bytes.data());
+  const uintptr_t begin = first / kPage * kPage;
+  ::madvise(reinterpret_cast<void*>(begin), first + bytes.size() - begin, MADV_WILLNEED);
+}
+
 }  // namespace mezzotint

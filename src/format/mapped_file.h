@@ -35,4 +35,7 @@ class MappedFile {
   bool world_writable_;
 };
 
+// Asks the system to read these bytes of a mapped file while something else is done.
+void read_ahead(std::span<const std::byte> bytes) noexcept;
+
 }  // namespace mezzotint

@@ -11,7 +11,7 @@
 #include "format/model_identity.h"
 #include "mezzotint/error.h"
 #include "quant/activation_rounding.h"
-#include "quant/effective_weight.h"
+#include "quant/statistics_check.h"
 #include "quant/write_layer.h"
 #include "solve/outputs.h"
 #include "solve/smoothing.h"
@@ -186,15 +186,7 @@ const InputStatistics* Calibrator::statistics_of(const SelectedLayer& layer) con
 }
 
 InputCalibration& Calibrator::input_of(const SelectedLayer& layer) {
-  const InputStatistics* input = statistics_.of_linear(layer.name);
-  if (input == nullptr || input->k != layer.k) {
-    throw Error(ErrorCode::kUsage, "the statistics do not know a layer",
-                {.layer = layer.name,
-                 .file = how_.statistics.string(),
-                 .expected = fmt::format("an input of K = {}", layer.k),
-                 .found = input == nullptr ? "none" : fmt::format("K = {}", input->k),
-                 .fix = "keep it float with --exclude, or collect again"});
-  }
+  const InputStatistics* input = &input_of_layer(statistics_, layer, how_);
   std::unique_ptr<InputCalibration>& known = inputs_[{input, layer.algorithm}];
   if (known == nullptr) {
     std::vector<float> multipliers;

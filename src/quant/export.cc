@@ -9,10 +9,13 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "format/mapped_file.h"
 #include "mezzotint/error.h"
 #include "mezzotint/quantize.h"
 #include "quant/attention_file.h"
 #include "quant/calibrator.h"
+#include "quant/export_needs.h"
+#include "quant/export_parts.h"
 #include "quant/export_plan.h"
 #include "quant/layer_report.h"
 #include "quant/quantized_folder.h"
@@ -46,36 +49,109 @@ class Exporter {
            const ExecContext& ctx)
       : source_(source), options_(options), plan_(std::move(plan)), ctx_(ctx) {
     for (LayerReport& row : plan_.report.layers) row_of_[row.name] = &row;
+    if (options_.workers > 1) split();
   }
 
   Report run(const fs::path& out) {
+    out_ = out;
+    recipe_ = recipe_of(source_, plan_, options_);
+    if (options_.worker > 0) return run_part();
     StagingFolder folder(out,
                          {.rank = options_.rank,
                           .existing = options_.overwrite ? Existing::kReplace : Existing::kRefuse,
                           .leftover = options_.resume ? Leftover::kResume : Leftover::kDiscard,
-                          .recipe = recipe_of(source_, plan_, options_)});
+                          .recipe = recipe_});
     if (folder.complete()) {
       plan_.report.notes.emplace_back("resumed: every file was there, only moved into place");
     } else {
       make_files(folder);
     }
+    remove_parts(out);
     folder.publish();
     return std::move(plan_.report);
   }
 
  private:
-  void make_files(const StagingFolder& folder) {
-    if (!options_.calibration.statistics.empty()) calibrate();
-    WriterOptions writer_options = {.metadata = metadata_of(source_),
-                                    .max_shard_bytes = options_.max_shard_bytes,
-                                    .resume = folder.resumed()};
-    Writer writer(folder.partial() / weight_file_name(plan_.quant_type, options_.rank),
-                  plan_.tensors, writer_options);
-    for (const TensorInfo& tensor : source_.tensors()) {
-      write(tensor, writer);
-      source_.release(tensor.name);
-      bytes_done_ += tensor.bytes;
+  // Every process comes to the same owners: they depend on the source alone.
+  void split() {
+    std::vector<int64_t> bytes;
+    for (const TensorInfo& tensor : source_.tensors()) bytes.push_back(tensor.bytes);
+    const std::vector<int> owner = split_work(bytes, options_.workers);
+    for (size_t i = 0; i < owner.size(); ++i) {
+      const std::string& name = source_.tensors()[i].name;
+      const auto layer = plan_.quantized.find(name);
+      if (layer == plan_.quantized.end()) {
+        if (!plan_.consumed.contains(name)) owner_of_[name] = owner[i];
+        continue;
+      }
+      owned_layers_[name] = owner[i];
+      for (const PlannedTensor& planned :
+           planned_tensors(layer->second, plan_.write_options, options_)) {
+        owner_of_[planned.tensor.name] = owner[i];
+      }
     }
+  }
+
+  // Of a tensor of the source.
+  bool is_mine(const TensorInfo& tensor) const {
+    if (options_.workers == 1) return true;
+    const auto layer = owned_layers_.find(tensor.name);
+    if (layer != owned_layers_.end()) return layer->second == options_.worker;
+    const auto plain = owner_of_.find(tensor.name);
+    return plain != owner_of_.end() && plain->second == options_.worker;
+  }
+
+  Report run_part() {
+    const PartFolder part(out_, {options_.worker, options_.workers, recipe_});
+    if (!part.complete()) {
+      if (!options_.calibration.statistics.empty()) make_calibrator();
+      std::vector<TensorPlan> mine;
+      for (const TensorPlan& tensor : plan_.tensors) {
+        const auto owner = owner_of_.find(tensor.name);
+        if (owner != owner_of_.end() && owner->second == options_.worker) mine.push_back(tensor);
+      }
+      Writer writer(part.weights(), std::move(mine), {.resume = true});
+      write_mine(writer);
+      std::map<std::string, double> sqnr;
+      for (const LayerReport& row : plan_.report.layers) {
+        if (row.weight_sqnr_db != 0) sqnr[row.name] = row.weight_sqnr_db;
+      }
+      part.write_sqnr(sqnr);
+      writer.finish();
+    }
+    plan_.report.notes.push_back(fmt::format("part {} of {}: process 0 makes the output",
+                                             options_.worker, options_.workers));
+    return std::move(plan_.report);
+  }
+
+  bool is_copied(int rank, const Writer& writer) const {
+    return std::ranges::all_of(owner_of_, [&](const auto& entry) {
+      return entry.second != rank || writer.done(entry.first);
+    });
+  }
+
+  // Process 0: what the others made.
+  void copy_parts(Writer& writer) {
+    for (int rank = 1; rank < options_.workers; ++rank) {
+      if (is_copied(rank, writer)) continue;
+      const auto poll = [&] { tell(fmt::format("waiting for rank {}", rank), 0); };
+      const FinishedPart part = wait_for_part(out_, {rank, options_.workers, recipe_}, poll);
+      const WeightStore made = WeightStore::open_file(part.weights);
+      for (const TensorInfo& tensor : made.tensors()) {
+        if (!writer.done(tensor.name)) writer.put(tensor.name, made.read(tensor.name));
+        made.release(tensor.name);
+      }
+      for (const auto& [layer, db] : part.sqnr_db) {
+        const auto row = row_of_.find(layer);
+        if (row != row_of_.end()) row->second->weight_sqnr_db = db;
+      }
+    }
+  }
+
+  void make_files(StagingFolder& folder) {
+    Writer writer = begin(folder);
+    write_mine(writer);
+    if (options_.workers > 1) copy_parts(writer);
     for (const SelectedAttention& attention : plan_.attentions) write_attention(attention, writer);
     plan_.descriptor.facts[facts::kRun] = writer.finish();
     copy_config(folder);
@@ -88,9 +164,42 @@ class Exporter {
     }
   }
 
+  void write_mine(Writer& writer) {
+    std::vector<const TensorInfo*> left;
+    for (const TensorInfo& tensor : source_.tensors()) {
+      if (!is_mine(tensor) || is_resumed(tensor, writer)) continue;
+      left.push_back(&tensor);
+      bytes_left_ += tensor.bytes;
+    }
+    for (size_t i = 0; i < left.size(); ++i) {
+      if (i + 1 < left.size()) read_ahead(source_.read(left[i + 1]->name).buffer().bytes());
+      write(*left[i], writer);
+      source_.release(left[i]->name);
+    }
+  }
+
+  // What fails before the first tensor leaves nothing behind.
+  Writer begin(StagingFolder& folder) {
+    try {
+      if (!options_.calibration.statistics.empty()) calibrate();
+      WriterOptions writer_options = {.metadata = metadata_of(source_),
+                                      .max_shard_bytes = options_.max_shard_bytes,
+                                      .resume = folder.resumed()};
+      return Writer(folder.partial() / weight_file_name(plan_.quant_type, options_.rank),
+                    plan_.tensors, writer_options);
+    } catch (...) {
+      if (!folder.resumed()) folder.abandon();
+      throw;
+    }
+  }
+
+  void make_calibrator() {
+    calibrator_.emplace(source_, options_.calibration, plan_.quantized, plan_.write_options, ctx_);
+  }
+
   // The policy needs every layer's input before the first layer is written.
   void calibrate() {
-    calibrator_.emplace(source_, options_.calibration, plan_.quantized, plan_.write_options, ctx_);
+    make_calibrator();
     const bool by_step = std::ranges::any_of(plan_.quantized, [](const auto& entry) {
       return entry.second.algorithm->contract->mode == ActivationMode::kPolicy;
     });
@@ -108,14 +217,29 @@ class Exporter {
     double sqnr_db = 0;
     if (layer != plan_.quantized.end()) {
       sqnr_db = write_layer(layer->second, writer);
-    } else if (!plan_.consumed.contains(tensor.name) && !writer.done(tensor.name)) {
+    } else if (!plan_.consumed.contains(tensor.name)) {
       writer.put(tensor.name, source_.read(tensor.name).buffer().bytes());
     }
+    bytes_done_ += tensor.bytes;
+    tell(layer == plan_.quantized.end() ? tensor.name : layer->second.name, sqnr_db);
+  }
+
+  void tell(std::string layer, double sqnr_db) const {
     if (!options_.progress) return;
-    options_.progress({.layer = layer == plan_.quantized.end() ? tensor.name : layer->second.name,
-                       .bytes_done = bytes_done_ + tensor.bytes,
-                       .bytes_total = source_.total_bytes(),
+    options_.progress({.layer = std::move(layer),
+                       .bytes_done = bytes_done_,
+                       .bytes_total = bytes_left_,
                        .weight_sqnr_db = sqnr_db});
+  }
+
+  bool is_resumed(const TensorInfo& tensor, const Writer& writer) {
+    const auto layer = plan_.quantized.find(tensor.name);
+    if (layer == plan_.quantized.end()) {
+      return !plan_.consumed.contains(tensor.name) && writer.done(tensor.name);
+    }
+    const bool done = is_done(layer->second, writer);
+    resumed_layers_ += done ? 1 : 0;
+    return done;
   }
 
   bool is_done(const SelectedLayer& layer, const Writer& writer) const {
@@ -127,10 +251,6 @@ class Exporter {
 
   // Quantizes, reads back what is going to be written through the loader's own checks, writes.
   double write_layer(const SelectedLayer& layer, Writer& writer) {
-    if (is_done(layer, writer)) {
-      ++resumed_layers_;
-      return 0;
-    }
     const FloatLayer floats = float_layer(source_, layer);
     const WrittenLayer written =
         write_and_read_back(floats, layer, plan_.write_options, options_.calibration,
@@ -176,10 +296,15 @@ class Exporter {
   const ExportOptions& options_;
   ExportPlan plan_;
   const ExecContext& ctx_;
+  fs::path out_;
+  std::string recipe_;
   std::map<std::string, LayerReport*> row_of_;
+  std::map<std::string, int> owner_of_;      // of tensors of the output, with several processes
+  std::map<std::string, int> owned_layers_;  // of weights in the source that are quantized
   std::optional<Calibrator> calibrator_;
   TimestepPolicy timestep_policy_{};
   int64_t bytes_done_ = 0;
+  int64_t bytes_left_ = 0;  // of the source, when this run began
   int64_t resumed_layers_ = 0;
 };
 
@@ -196,7 +321,16 @@ void check_apart(const WeightStore& source, const fs::path& out) {
 Report export_quantized(const WeightStore& source, const fs::path& out,
                         const ExportOptions& options, const ExecContext& ctx) {
   ExportPlan plan = plan_export(source, options);
-  if (options.dry_run) return std::move(plan.report);
+  const MemoryNeeds needs = memory_needs(plan, source, options, ctx.threads());
+  require_memory(needs, options);
+  plan.report.memory_bytes = needs.bytes;
+  plan.report.memory_layer = needs.layer;
+  if (options.dry_run) {
+    if (options.estimate_time) {
+      plan.report.estimated_seconds = estimated_seconds(plan, source, options, ctx);
+    }
+    return std::move(plan.report);
+  }
   check_apart(source, out);
   return Exporter(source, options, std::move(plan), ctx).run(out);
 }

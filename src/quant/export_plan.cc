@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -11,6 +12,7 @@
 #include "quant/attention_file.h"
 #include "quant/calibrator.h"
 #include "quant/quantized_folder.h"
+#include "quant/statistics_check.h"
 
 namespace mezzotint {
 namespace {
@@ -85,9 +87,9 @@ class Planner {
       throw Error(ErrorCode::kUsage, "statistics do not go with upstream's exporter rules",
                   {.fix = "leave out --compat upstream, or --stats"});
     }
-    const Statistics statistics = read_statistics_of(source_, how);
-    plan_.write_options.steps = statistics.steps;
-    plan_.descriptor.facts[facts::kStatistics] = statistics.run;
+    statistics_ = read_statistics_of(source_, how);
+    plan_.write_options.steps = statistics_->steps;
+    plan_.descriptor.facts[facts::kStatistics] = statistics_->run;
     plan_.descriptor.facts[facts::kCalibration] = to_text(how);
   }
 
@@ -163,6 +165,7 @@ class Planner {
           *layer.algorithm,
           options_.calibration.statistics.empty() ? HasStatistics::kNo : HasStatistics::kYes,
           {.layer = layer.name});
+      if (statistics_) require_statistics_of(layer, *statistics_, options_.calibration);
       row.algorithm = layer.algorithm->canonical;
       row.bytes_after = 0;  // counted with the tensors
       if (layer.has_bias) plan_.consumed.emplace(bias, layer.name);
@@ -267,6 +270,7 @@ class Planner {
 
   const WeightStore& source_;
   const ExportOptions& options_;
+  std::optional<Statistics> statistics_;
   ExportPlan plan_;
   std::map<std::string, size_t> row_of_;
 };

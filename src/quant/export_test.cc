@@ -309,14 +309,23 @@ TEST(Export, AKilledRunLeavesNothingAndResumesToTheSameBytes) {
   for (const int steps : {1, 4, 9}) {
     fs::remove_all(source.out());
     export_and_die(source, kMixed, steps);
+    ExportProgress first, last;
     EXPECT_EQ(files_in(source.out()),
               (std::map<std::string, std::string>{{".partial", "(folder)"}}));
     EXPECT_EQ(error_of([&] { open_quantized(source.out()); }).code(), ErrorCode::kInput);
     ExportOptions options = kMixed;
     options.resume = true;
+    options.progress = [&](const ExportProgress& state) {
+      if (first.layer.empty()) first = state;
+      last = state;
+    };
     const Report report = export_quantized(source.store(), source.out(), options, context());
     EXPECT_EQ(files_in(source.out()), whole) << steps;
     EXPECT_EQ(report.quantized(), 3);
+    // What was done before is no part of the work, so that the time left is not underestimated.
+    EXPECT_LT(last.bytes_total, source.store().total_bytes());
+    EXPECT_EQ(last.bytes_done, last.bytes_total);
+    EXPECT_LT(first.bytes_done, first.bytes_total);
   }
 }
 

@@ -30,12 +30,35 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
                .fix = std::move(fix)});
 }
 
+// That the Gram matrix sums: of all rows, or of the sample.
+int64_t gram_rows(const InputStatistics& input) {
+  if (!input.gram.empty()) return input.rows;
+  return input.tokens.empty() ? 0 : input.tokens.dim(0);
+}
+
 }  // namespace
 
 void require_sample(const InputStatistics& input) {
   const int64_t rows = input.tokens.empty() ? 0 : input.tokens.dim(0);
   if (rows >= kLeastRows) return;
   too_few(input, kLeastRows, rows, "mezzotint collect with more --prompts, or more --tokens");
+}
+
+void require_gram(const InputStatistics& input) {
+  const int64_t rows = gram_rows(input);
+  if (2 * rows >= input.k) return;
+  too_few(
+      input, (input.k + 1) / 2, rows,
+      fmt::format("mezzotint collect --gram {}, or --tokens {} or more", input.name, 2 * input.k));
+}
+
+void require_histograms(const InputStatistics& input, const Calibration& how) {
+  if (!input.hist.empty() || how.range == RangeRule::kMinMax) return;
+  throw Error(ErrorCode::kUsage, "the statistics hold no histograms",
+              {.layer = input.name,
+               .expected = "histograms, or the range rule minmax",
+               .found = "none",
+               .fix = "mezzotint collect without --no-histograms"});
 }
 
 Tensor sampled_rows(const InputStatistics& input, int64_t rows,
@@ -53,19 +76,9 @@ InputCalibration::InputCalibration(const InputStatistics& input, const Calibrati
                                    std::vector<float> multipliers, const ExecContext& ctx)
     : input_(&input), how_(how), multipliers_(std::move(multipliers)), ctx_(ctx) {}
 
-int64_t InputCalibration::gram_rows() const {
-  if (!input_->gram.empty()) return input_->rows;
-  return input_->tokens.empty() ? 0 : input_->tokens.dim(0);
-}
-
 const Tensor& InputCalibration::gram() {
   if (gram_) return *gram_;
-  const int64_t rows = gram_rows();
-  if (2 * rows < input_->k) {
-    too_few(*input_, (input_->k + 1) / 2, rows,
-            fmt::format("mezzotint collect --gram {}, or --tokens {} or more", input_->name,
-                        2 * input_->k));
-  }
+  require_gram(*input_);
   const Tensor plain = input_->gram.empty() ? gram_of(input_->tokens, ctx_) : input_->gram;
   gram_ = multipliers_.empty() ? plain : smoothed_gram(plain, multipliers_, ctx_);
   return *gram_;
@@ -74,7 +87,7 @@ const Tensor& InputCalibration::gram() {
 const GptqFactor& InputCalibration::factor() {
   if (!factor_) {
     try {
-      factor_ = factor_gram(gram(), {.rows = gram_rows()});
+      factor_ = factor_gram(gram(), {.rows = gram_rows(*input_)});
     } catch (const Error& error) {
       ErrorDetails details = error.details();
       details.layer = input_->name;
@@ -116,13 +129,7 @@ std::vector<InputCalibration::Seen> InputCalibration::seen_per_step() const {
     }
     return all;
   }
-  if (input_->hist.empty() && how_.range != RangeRule::kMinMax) {
-    throw Error(ErrorCode::kUsage, "the statistics hold no histograms",
-                {.layer = input_->name,
-                 .expected = "histograms, or the range rule minmax",
-                 .found = "none",
-                 .fix = "mezzotint collect without --no-histograms"});
-  }
+  require_histograms(*input_, how_);
   for (size_t t = 0; t < all.size(); ++t) {
     all[t].min = input_->min.data<float>()[t];
     all[t].max = input_->max.data<float>()[t];

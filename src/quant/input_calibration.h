@@ -50,7 +50,6 @@ class InputCalibration {
  private:
   struct Seen;
   std::vector<Seen> seen_per_step() const;
-  int64_t gram_rows() const;
   int64_t steps() const { return input_->min.dim(0); }
 
   const InputStatistics* input_;
@@ -65,7 +64,11 @@ class InputCalibration {
 Tensor sampled_rows(const InputStatistics& input, int64_t rows,
                     const std::vector<float>& multipliers);
 
-// Throws Error(kUsage) when the sample has fewer than kLeastRows rows.
+// Each throws Error(kUsage), naming what to collect: a sample of fewer than kLeastRows rows; a Gram
+// matrix, or a sample that gives one, of fewer rows than half of K; no histograms, where the range
+// rule wants them.
 void require_sample(const InputStatistics& input);
+void require_gram(const InputStatistics& input);
+void require_histograms(const InputStatistics& input, const Calibration& how);
 
 }  // namespace mezzotint

@@ -62,6 +62,11 @@ std::string to_json(const Report& report) {
                                  {"layers", nlohmann::ordered_json::array()},
                                  {"unmatched", report.unmatched},
                                  {"notes", report.notes}};
+  if (report.memory_bytes > 0) {
+    json["memory_bytes"] = report.memory_bytes;
+    json["memory_layer"] = report.memory_layer;
+  }
+  if (report.estimated_seconds > 0) json["estimated_seconds"] = report.estimated_seconds;
   for (const LayerReport& row : report.layers) json["layers"].push_back(row_json(row));
   // Names come from files: bytes that are no UTF-8 are replaced, not thrown at.
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);

@@ -68,8 +68,12 @@ StagingFolder::StagingFolder(fs::path out, StagingOptions options)
   if (fs::exists(out_, error) && !fs::is_directory(out_, error)) {
     throw Error(ErrorCode::kUsage, "the output is not a folder", {.file = out_.string()});
   }
-  const bool has_leftover = fs::exists(partial_, error);
+  // A run that was killed before its recipe was there has made nothing.
+  const bool has_leftover = fs::exists(partial_ / kRecipe, error);
   resumed_ = has_leftover && options_.leftover == Leftover::kResume;
+  // One that was killed while it cleaned up has made everything: publish() removes the recipe
+  // first.
+  if (!has_leftover && fs::exists(partial_ / kComplete, error)) fs::remove_all(partial_, error);
   if (!resumed_) check_existing();
   open_partial();
   if (resumed_) check_recipe();
@@ -103,6 +107,7 @@ void StagingFolder::check_existing() const {
 
 void StagingFolder::open_partial() {
   std::error_code error;
+  made_out_ = !fs::exists(out_, error);
   fs::create_directories(partial_, error);
   if (error) cannot("the output folder cannot be made", partial_, error);
   lock_ = OutputFile(partial_ / kLock, OutputFile::Mode::kKeep);
@@ -172,7 +177,14 @@ void StagingFolder::publish() {
   }
   remove_old(false);
   sync_folder(out_);
+  fs::remove(partial_ / kRecipe, error);
   fs::remove_all(partial_, error);
+}
+
+void StagingFolder::abandon() noexcept {
+  std::error_code ignored;
+  fs::remove_all(partial_, ignored);
+  if (made_out_) fs::remove(out_, ignored);  // only where it is empty
 }
 
 }  // namespace mezzotint

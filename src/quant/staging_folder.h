@@ -37,6 +37,8 @@ class StagingFolder {
   void write(std::string_view name, std::string_view text) const;
   void mark_complete() const;
   void publish();  // moves everything, removes .partial
+  // For a run that ends before anything was made: nothing of it stays, nor OUT where it made that.
+  void abandon() noexcept;
 
  private:
   void check_existing() const;
@@ -49,6 +51,7 @@ class StagingFolder {
   StagingOptions options_;
   OutputFile lock_;
   bool resumed_ = false;
+  bool made_out_ = false;
 };
 
 }  // namespace mezzotint

@@ -89,6 +89,25 @@ TEST(StagingFolder, AnotherRecipeIsNotResumed) {
   EXPECT_NE(std::string(error.what()).find("was another one"), std::string::npos);
 }
 
+// Killed before the recipe was there, and killed after it was taken away again.
+TEST(StagingFolder, ALeftoverWithoutARecipeIsNoRunToGoOnWith) {
+  TestFolder folder;
+  fs::create_directories(folder / "out/.partial");
+  write_text(folder / "out/.partial/lock", "");
+  {
+    const StagingFolder staging(folder / "out", options(Leftover::kResume));
+    EXPECT_FALSE(staging.resumed());
+  }
+  fs::remove(folder / "out/.partial/recipe");
+  write_text(folder / "out/.partial/complete", kDescriptor);
+  write_text(folder / "out" / kDescriptor, "made");
+  const Error error =
+      error_of([&] { StagingFolder s(folder / "out", options(Leftover::kResume)); });
+  EXPECT_NE(std::string(error.what()).find("holds files already"), std::string::npos);
+  EXPECT_FALSE(fs::exists(folder / "out/.partial"));
+  EXPECT_EQ(file_text(folder / "out" / kDescriptor), "made");
+}
+
 TEST(StagingFolder, RanksReplaceOnlyTheirOwnFiles) {
   TestFolder folder;
   fs::create_directories(folder / "out");

@@ -1,16 +1,13 @@
 // collect, stats and quantize --stats: transcripts, refusals, and runs that are killed.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "cli/cli_testing.h"
+#include "cli/tool_process.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -19,6 +16,7 @@ namespace fs = std::filesystem;
 using testing::CliResult;
 using testing::contains;
 using testing::run;
+using testing::run_and_kill;
 using testing::run_json;
 
 class CollectVerb : public testing::TinyPipelineTest {
@@ -119,28 +117,6 @@ TEST_F(CollectVerb, RefusesWhatCannotBeDone) {
        2,
        "one of mse, minmax, percentile"},
   });
-}
-
-// Starts the tool itself, kills it after a while, and says whether it had ended before.
-bool run_and_kill(const std::vector<std::string>& arguments, std::chrono::milliseconds after) {
-  std::vector<char*> argv = {const_cast<char*>(MZ_CLI_PATH)};
-  for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
-  argv.push_back(nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
-    (void)!freopen("/dev/null", "w", stdout);
-    (void)!freopen("/dev/null", "w", stderr);
-    execv(MZ_CLI_PATH, argv.data());
-    _exit(127);
-  }
-  std::this_thread::sleep_for(after);
-  int status = 0;
-  const bool ended = waitpid(child, &status, WNOHANG) == child;
-  if (!ended) {
-    kill(child, SIGKILL);
-    waitpid(child, &status, 0);
-  }
-  return ended;
 }
 
 // Wherever the kill falls, the same command with --resume ends with the bytes of an undisturbed

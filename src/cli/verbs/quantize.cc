@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "base/env.h"
 #include "cli/choosing.h"
 #include "cli/export_options.h"
 #include "cli/export_report.h"
@@ -37,6 +38,7 @@ struct Options {
   std::vector<std::string> report_files;
   std::string recipe_file;
   std::optional<int> rank;
+  std::optional<int> world_size;
   std::optional<double> least_sqnr;
   bool force = false;
   bool layers = false;
@@ -47,10 +49,32 @@ struct Options {
   Aim aim;
 };
 
-Existing existing_policy(const Options& options) {
+Existing existing_policy(const Options& options, const ExportOptions& exported) {
   if (options.force) return Existing::kReplace;
-  if (options.resume || options.dry_run) return Existing::kResume;
+  // Of several processes the first one says whether the folder may be used.
+  if (options.resume || options.dry_run || exported.worker > 0) return Existing::kResume;
   return Existing::kRefuse;
+}
+
+// One of several processes: by --rank and --world-size, or as mpirun says. --rank alone is the
+// suffix of a name.
+void share_work(const Options& options, ExportOptions& exported) {
+  if (!options.world_size) {
+    exported.rank = options.rank;
+    const std::optional<LaunchedAs> launched = options.rank ? std::nullopt : env_launch();
+    if (!launched) return;
+    exported.worker = launched->rank;
+    exported.workers = launched->world;
+    return;
+  }
+  if (!options.rank || *options.rank >= *options.world_size) {
+    throw Error(ErrorCode::kUsage, "--world-size W needs the --rank of this process",
+                {.expected = fmt::format("--rank 0 to {}", *options.world_size - 1),
+                 .found = options.rank ? std::to_string(*options.rank) : "none",
+                 .fix = "start one process for every rank, or use mpirun"});
+  }
+  exported.worker = *options.rank;
+  exported.workers = *options.world_size;
 }
 
 // The recipe, and what is typed over it.
@@ -59,7 +83,7 @@ Recipe recipe_of(const Options& options) {
   if (!options.recipe_file.empty()) recipe = read_recipe(options.recipe_file);
   ExportOptions& exported = recipe.options;
   exported = over(std::move(exported), options.typed);
-  exported.rank = options.rank;
+  share_work(options, exported);
   exported.compat = options.compat;
   exported.resume = options.resume;
   exported.dry_run = options.dry_run;
@@ -103,7 +127,7 @@ void check_report_file(const Options& options, const std::string& file) {
   check_output_file(file, options.force ? Existing::kReplace : Existing::kRefuse);
 }
 
-void check_places(const Options& options) {
+void check_places(const Options& options, const ExportOptions& exported) {
   if (options.resume && options.force) {
     throw Error(ErrorCode::kUsage, "--resume and --force contradict each other");
   }
@@ -112,7 +136,7 @@ void check_places(const Options& options) {
                 {.expected = "the name of a folder", .found = options.out});
   }
   check_apart(options.source, options.out);
-  check_output_folder(options.out, existing_policy(options));
+  check_output_folder(options.out, existing_policy(options, exported));
   for (const std::string& file : options.report_files) check_report_file(options, file);
 }
 
@@ -121,6 +145,12 @@ void print_plan(const Session& session, const Report& plan) {
   session.print(fmt::format("plan   {} -> {}   {} to quantize, {} kept float",
                             human_bytes(plan.bytes_before), human_bytes(plan.bytes_after),
                             plural(plan.quantized(), "layer"), plan.kept()));
+  if (plan.estimated_seconds > 0) {
+    session.print(fmt::format("memory {} at most, for {}", human_bytes(plan.memory_bytes),
+                              printable(plan.memory_layer)));
+    session.print(fmt::format("time   about {} of quantizing, as a trial of some rows suggests",
+                              human_seconds(plan.estimated_seconds)));
+  }
   for (const std::string& line : kept_lines(plan)) session.print(line);
   for (const std::string& note : plan.notes) session.print("note   " + printable(note));
 }
@@ -247,18 +277,31 @@ void write_reports(const Session& session, const Options& options, ExportReport&
   }
 }
 
+// Of several processes, all but the first: they say little and leave the rest to it.
+int run_worker(const Session& session, const Options& options, const WeightStore& source,
+               const ExportOptions& exported, const ExecContext& ctx) {
+  if (exported.dry_run) return 0;
+  run_export(session, options, source, exported, ctx);
+  if (!session.quiet()) {
+    session.note(fmt::format("rank {} of {}: done", exported.worker, exported.workers));
+  }
+  return 0;
+}
+
 int run(Session& session, const Options& options) {
   Recipe recipe = recipe_of(options);
   ExportOptions& exported = recipe.options;
   check_choice(options, exported);
-  check_places(options);
+  check_places(options, exported);
   const auto started = std::chrono::steady_clock::now();
   const ExecContext ctx = session.context();
   const WeightStore source = WeightStore::open(options.source, options.component);
   ExportReport told;
   choose_layers(session, options, source, exported, told, ctx);
+  if (exported.worker > 0) return run_worker(session, options, source, exported, ctx);
   ExportOptions planned = exported;
   planned.dry_run = true;
+  planned.estimate_time = exported.dry_run;
   Report& report = told.report;
   report = export_quantized(source, options.out, planned, ctx);
   report.notes.insert(report.notes.begin(), recipe.notes.begin(), recipe.notes.end());
@@ -294,14 +337,20 @@ RunVerb define_quantize(CLI::App& app) {
   add_calibration(app, options->typed);
   add_aim(app, options->aim);
   app.add_option("--component", options->component, "part of a pipeline folder")->type_name("NAME");
-  app.add_option("--rank", options->rank, "write the _R suffix of a rank")
+  app.add_option("--rank", options->rank, "write the _R suffix of a rank; with --world-size: who")
       ->type_name("R")
       ->check(not_negative());
+  app.add_option("--world-size", options->world_size, "processes that share the work; mpirun says")
+      ->type_name("W")
+      ->check(count_between(1, 10000));
   add_compat(app, options->compat, "its exporter's scales and codes, int4 unpacked");
   app.add_option("--max-shard-size", options->typed.max_shard_size,
                  "split the weights, such as 5GB")
       ->type_name("SIZE");
-  app.add_flag("--dry-run", options->dry_run, "say what would be done, write nothing");
+  app.add_option("--max-memory", options->typed.max_memory,
+                 "refuse layers that need more, such as 8GB")
+      ->type_name("SIZE");
+  app.add_flag("--dry-run", options->dry_run, "plan, bytes, memory and time; write nothing");
   app.add_flag("--resume", options->resume, "go on with an interrupted run");
   app.add_flag("--force", options->force, "replace an existing output");
   app.add_option("--report", options->report_files,

@@ -63,8 +63,18 @@ TEST_F(QuantizeVerb, DryRunWritesNothing) {
   const CliResult result = quantize({"--algo", "w8a16", "--dry-run"});
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_TRUE(contains(result.out, "plan   "));
+  EXPECT_TRUE(contains(result.out, "at most, for blocks."));
+  EXPECT_TRUE(contains(result.out, "time   about "));
   EXPECT_FALSE(contains(result.out, "wrote"));
   EXPECT_FALSE(fs::exists(path("out")));
+}
+
+TEST_F(QuantizeVerb, MoreMemoryThanAllowedIsRefused) {
+  const CliResult result = quantize({"--algo", "w8a16", "--max-memory", "1MB"});
+  EXPECT_EQ(result.code, 7);
+  EXPECT_TRUE(contains(result.err, "more memory than is allowed: expected at most 1 MB"));
+  EXPECT_FALSE(fs::exists(path("out")));
+  EXPECT_EQ(quantize({"--algo", "w8a16", "--max-memory", "1GB"}).code, 0);
 }
 
 TEST_F(QuantizeVerb, JsonIsOneDocument) {
@@ -174,6 +184,7 @@ TEST_F(QuantizeVerb, RefusesWhatCannotBeDone) {
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--max-shard-size", "big"},
        2,
        "--max-shard-size: expected a size"},
+      {{"quantize", model_, "-o", out, "--algo", "w8a16", "--max-memory", "x"}, 2, "--max-memory"},
       {{"quantize", model_, "-o", out, "--algo", "w8a16", "--rank", "-1"}, 2, "--rank"},
       {{"quantize", model_, "-o", out, "--algo", "w8a8_mxfp8", "--group-size", "64"},
        2,

@@ -1,0 +1,59 @@
+#include "quant/export_needs.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "format/expect_error.h"
+#include "quant/file_fixture.h"
+
+namespace mezzotint {
+namespace {
+
+// One linear of 2048 x 1024 and one of 64 x 64, bf16.
+class ExportNeeds : public testing::Test {
+ protected:
+  ExportNeeds() {
+    std::mt19937_64 random(4);
+    write_weights(folder_ / "m.safetensors",
+                  {{"small.weight", "", normal_tensor(DType::kBF16, {64, 64}, random)},
+                   {"large.weight", "", normal_tensor(DType::kBF16, {2048, 1024}, random)}});
+  }
+  Report planned(const std::string& algorithm, ExportOptions options = {}) const {
+    options.algorithm = algorithm;
+    options.preset = "none";
+    options.dry_run = true;
+    return export_quantized(WeightStore::open(folder_ / "m.safetensors"), folder_ / "out", options,
+                            ExecContext({.threads = 1}));
+  }
+
+  TestFolder folder_;
+};
+
+TEST_F(ExportNeeds, AreThoseOfTheLargestLayer) {
+  const Report int8 = planned("w8a16");
+  EXPECT_EQ(int8.memory_layer, "large");
+  constexpr int64_t kWeights = 2048 * 1024;
+  EXPECT_GT(int8.memory_bytes, (int64_t{64} << 20) + 4 * kWeights);  // bf16, and codes twice
+  const Report low_rank = planned("w4a4_mxfp4_svd");
+  EXPECT_GT(low_rank.memory_bytes, int8.memory_bytes + 4 * kWeights);
+}
+
+TEST_F(ExportNeeds, ALayerThatNeedsMoreThanAllowedIsRefusedBeforeAnythingIsWritten) {
+  const int64_t needs = planned("w8a16").memory_bytes;
+  EXPECT_NO_THROW(planned("w8a16", {.max_memory_bytes = needs}));
+  expect_error(ErrorCode::kResources,
+               {"more memory than is allowed", "layer large", "--max-memory"},
+               [&] { planned("w8a16", {.max_memory_bytes = needs - 1}); });
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "out"));
+}
+
+TEST_F(ExportNeeds, TimeComesFromATrialAndOnlyWhereItIsAskedFor) {
+  EXPECT_EQ(planned("w8a16").estimated_seconds, 0);
+  const double int8 = planned("w8a16", {.estimate_time = true}).estimated_seconds;
+  EXPECT_GT(int8, 0);
+  EXPECT_GT(planned("w4a4_mxfp4_svd", {.estimate_time = true}).estimated_seconds, int8);
+}
+
+}  // namespace
+}  // namespace mezzotint
