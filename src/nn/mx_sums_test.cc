@@ -62,11 +62,10 @@ Rows weight_rows(const LinearParams& params) {
   const auto* codes = reinterpret_cast<const uint8_t*>(params.codes.raw());
   Rows rows;
   for (int64_t n = 0; n < kN; ++n) {
-    std::vector<uint8_t> row(codes + n * kK, codes + (n + 1) * kK);
-    if (element == Element::kE2M1) {
-      for (int64_t k = 0; k < kK; ++k) {
-        row[static_cast<size_t>(k)] = nibble_along_k(codes + n * kK / 2, k);
-      }
+    std::vector<uint8_t> row(kK);
+    for (int64_t k = 0; k < kK; ++k) {
+      row[static_cast<size_t>(k)] =
+          element == Element::kE2M1 ? nibble_along_k(codes + n * kK / 2, k) : codes[n * kK + k];
     }
     const float* dual =
         params.dual_scale.empty() ? nullptr : params.dual_scale.data<float>() + n * dual_blocks(kK);
