@@ -4,8 +4,7 @@ A graph names a layer by a number, which is a tensor: an input of the graph, so 
 share it. Eager calls do not come here.
 """
 
-from __future__ import annotations
-
+# Not postponed: torch 2.4 reads the annotations of operations as types, not as texts.
 import itertools
 import weakref
 from typing import Any

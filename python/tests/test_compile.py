@@ -67,6 +67,7 @@ def test_steps_do_not_compile_again(graphs):
     assert len(graphs.compiled) == 1
 
 
+@pytest.mark.skipif(torch.__version__ < "2.5", reason="torch 2.4 compiles each module by itself")
 def test_blocks_of_one_shape_share_a_graph(graphs):
     blocks = [quantize_model(nn.Sequential(nn.Linear(64, 64), nn.GELU()), algo="w8a16") for _ in range(3)]
     x = torch.randn(4, 64)
