@@ -117,9 +117,13 @@ LoadedModel load_model(const ModelSlots& slots, const std::filesystem::path& pat
   return loaded;
 }
 
-std::vector<SlotChoice> choose_algorithms(const std::vector<LinearSlot>& slots,
-                                          const ExportOptions& options,
-                                          const std::optional<Preset>& preset) {
+SlotChoice choice_of(const SelectedLayer& layer) {
+  if (layer.algorithm == nullptr) return {.algorithm = "", .reason = layer.reason};
+  return {.algorithm = std::string(layer.algorithm->canonical), .reason = layer.reason};
+}
+
+LayerSelection select_slots(const std::vector<LinearSlot>& slots, const ExportOptions& options,
+                            const std::optional<Preset>& preset) {
   LayerSelection selection;
   for (const LinearSlot& slot : slots) {
     selection.layers.push_back({.name = slot.name,
@@ -129,11 +133,15 @@ std::vector<SlotChoice> choose_algorithms(const std::vector<LinearSlot>& slots,
                                 .reason = {},
                                 .has_bias = slot.has_bias});
   }
+  return select_layers(std::move(selection), options, preset);
+}
+
+std::vector<SlotChoice> choose_algorithms(const std::vector<LinearSlot>& slots,
+                                          const ExportOptions& options,
+                                          const std::optional<Preset>& preset) {
   std::vector<SlotChoice> choices;
-  for (const SelectedLayer& layer : select_layers(std::move(selection), options, preset).layers) {
-    const bool is_float = layer.algorithm == nullptr;
-    choices.push_back({.algorithm = is_float ? "" : std::string(layer.algorithm->canonical),
-                       .reason = layer.reason});
+  for (const SelectedLayer& layer : select_slots(slots, options, preset).layers) {
+    choices.push_back(choice_of(layer));
   }
   return choices;
 }

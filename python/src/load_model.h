@@ -52,6 +52,9 @@ struct SlotChoice {
   std::string algorithm;
   std::string reason;
 };
+SlotChoice choice_of(const SelectedLayer& layer);
+LayerSelection select_slots(const std::vector<LinearSlot>& slots, const ExportOptions& options,
+                            const std::optional<Preset>& preset);
 std::vector<SlotChoice> choose_algorithms(const std::vector<LinearSlot>& slots,
                                           const ExportOptions& options,
                                           const std::optional<Preset>& preset);

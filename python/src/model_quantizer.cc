@@ -9,34 +9,16 @@
 #include "quant/weight_errors.h"
 
 namespace mezzotint {
-namespace {
-
-LayerSelection selected(const std::vector<LinearSlot>& slots, const ExportOptions& options) {
-  LayerSelection selection;
-  for (const LinearSlot& slot : slots) {
-    selection.layers.push_back({.name = slot.name,
-                                .n = slot.n,
-                                .k = slot.k,
-                                .algorithm = nullptr,
-                                .reason = {},
-                                .has_bias = slot.has_bias});
-  }
-  return select_layers(std::move(selection), options, std::nullopt);
-}
-
-}  // namespace
 
 ModelQuantizer::ModelQuantizer(WeightStore weights, const std::vector<LinearSlot>& slots,
                                ExportOptions options, ExecContext ctx)
     : weights_(std::move(weights)), options_(std::move(options)), ctx_(std::move(ctx)) {
-  LayerSelection selection = selected(slots, options_);
+  LayerSelection selection = select_slots(slots, options_, std::nullopt);
   notes_ = std::move(selection.notes);
   const bool has_statistics = !options_.calibration.statistics.empty();
   for (SelectedLayer& layer : selection.layers) {
-    const bool is_float = layer.algorithm == nullptr;
-    choices_.push_back({.algorithm = is_float ? "" : std::string(layer.algorithm->canonical),
-                        .reason = layer.reason});
-    if (is_float) continue;
+    choices_.push_back(choice_of(layer));
+    if (layer.algorithm == nullptr) continue;
     require_writable(*layer.algorithm, has_statistics ? HasStatistics::kYes : HasStatistics::kNo,
                      {.layer = layer.name});
     quantized_.emplace(layer.name + ".weight", std::move(layer));

@@ -1,11 +1,11 @@
-"""Tiny random pipelines of five families, without text encoders and without VAEs."""
+"""Tiny random pipelines of five families, without text encoders and without VAEs, and one Flux alone."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 
 
 def randn(*shape, seed=3):
@@ -14,6 +14,15 @@ def randn(*shape, seed=3):
 
 def padding(valid, length=8):
     return (torch.arange(length) < valid).long()[None]
+
+
+def tiny_flux():
+    torch.manual_seed(1)
+    return FluxTransformer2DModel(
+        patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=4, joint_attention_dim=32, pooled_projection_dim=32,
+        axes_dims_rope=(4, 4, 8), guidance_embeds=False,
+    ).eval()  # fmt: skip
 
 
 @dataclass(frozen=True)

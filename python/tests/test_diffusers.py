@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
+from pipelines import tiny_flux
 
 from mezzotint import QuantLinear, quantize_model
 from mezzotint.attention import FP8Attention, add_fa_quant
@@ -11,13 +11,7 @@ from mezzotint.report import Report
 
 @pytest.fixture
 def flux():
-    torch.manual_seed(1)
-    model = FluxTransformer2DModel(
-        patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
-        num_attention_heads=4, joint_attention_dim=32, pooled_projection_dim=32,
-        axes_dims_rope=(4, 4, 8), guidance_embeds=False,
-    )  # fmt: skip
-    return model.eval()
+    return tiny_flux()
 
 
 @pytest.fixture

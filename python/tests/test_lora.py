@@ -223,15 +223,9 @@ def test_the_configuration_of_peft(tmp_path):
 
 @pytest.fixture(scope="module")
 def flux():
-    from diffusers import FluxTransformer2DModel
+    from pipelines import tiny_flux
 
-    torch.manual_seed(1)
-    model = FluxTransformer2DModel(
-        patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
-        num_attention_heads=4, joint_attention_dim=32, pooled_projection_dim=32,
-        axes_dims_rope=(4, 4, 8), guidance_embeds=False,
-    )  # fmt: skip
-    return quantize_model(model.eval(), algo="w8a8_dynamic")
+    return quantize_model(tiny_flux(), algo="w8a8_dynamic")
 
 
 ORIGINAL = {  # of FLUX.1: rows, columns

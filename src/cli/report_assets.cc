@@ -98,23 +98,7 @@ pre{margin:0;padding:14px 16px;overflow-x:auto;font:13px/1.5 ui-monospace,SFMono
 .two td{overflow-wrap:anywhere;font-size:13.5px;padding:6px 14px}
 ul.notes{margin:10px 0 0;padding-left:18px;color:var(--soft);font-size:13.5px}
 footer{max-width:1120px;margin:10px auto 40px;padding:0 24px;color:var(--soft);font-size:12.5px}
-@media print{.find{display:flex;gap:12px;align-items:center;padding:8px 14px;color:var(--soft);font-size:12.5px}
-.find input{font:inherit;color:inherit;background:var(--paper);border:1px solid var(--line);
-border-radius:8px;padding:5px 10px;width:22em;max-width:60%}
-.chart{display:block;width:100%;max-width:820px;height:auto;padding:8px 12px;font-size:11px}
-.chart text{fill:var(--soft)}
-.chart .end{text-anchor:end}
-.chart .mid{text-anchor:middle}
-.chart .grid-line{stroke:var(--line);fill:none}
-.chart .curve{fill:none;stroke-width:2;stroke:currentColor}
-.chart .dot{fill:var(--card);stroke:var(--accent);stroke-width:2}
-.chart .chosen{fill:var(--accent);stroke:var(--accent)}
-.c0{color:var(--accent)}.c1{color:var(--good)}.c2{color:#4a6fb5}.c3{color:var(--warn)}.c4{color:#8a5aa8}
-.legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:4px 16px 0;font-size:12.5px}
-.legend span::before{content:"";display:inline-block;width:18px;height:3px;background:currentColor;
-vertical-align:middle;margin-right:6px}
-details h3{font-size:13px;font-weight:600;margin:12px 16px 0}
-.scroll{max-height:none}.card{box-shadow:none}}
+@media print{.scroll{max-height:none}.card{box-shadow:none}}
 )css";
 }
 

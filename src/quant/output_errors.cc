@@ -8,6 +8,7 @@
 #include "numerics/affine.h"
 #include "numerics/int8.h"
 #include "quant/activation_rounding.h"
+#include "quant/difference.h"
 #include "quant/effective_weight.h"
 #include "quant/input_calibration.h"
 #include "quant/weight_errors.h"
@@ -114,28 +115,10 @@ Tensor quantized_outputs(const FileContract& contract, const LinearParams& param
   return y;
 }
 
-struct Sums {
-  double signal = 0, decoded = 0, product = 0, noise = 0;
-
-  void add(const Sums& other) {
-    signal += other.signal;
-    decoded += other.decoded;
-    product += other.product;
-    noise += other.noise;
-  }
-  double error() const { return signal > 0 ? noise / signal : 0; }
-};
-
-Sums sums_of(std::span<const float> exact, std::span<const float> quantized) {
-  Sums sums;
-  for (size_t i = 0; i < exact.size(); ++i) {
-    const double y = exact[i], q = quantized[i];
-    sums.signal += y * y;
-    sums.decoded += q * q;
-    sums.product += y * q;
-    sums.noise += (y - q) * (y - q);
-  }
-  return sums;
+Difference difference_of(std::span<const float> exact, std::span<const float> quantized) {
+  Difference difference;
+  for (size_t i = 0; i < exact.size(); ++i) difference.add(exact[i], quantized[i]);
+  return difference;
 }
 
 }  // namespace
@@ -155,19 +138,18 @@ OutputErrors output_errors(const FileContract& contract, const LinearParams& par
   const std::span<const int32_t> steps(input.token_steps.data<int32_t>() + sample.first, rows);
   const Tensor exact = outputs(sample.x, widened(w), ctx);
   const Tensor quantized = quantized_outputs(contract, params, sample.x, steps, policy, ctx);
-  std::vector<Sums> per_step(static_cast<size_t>(input.min.dim(0)));
-  Sums total;
+  std::vector<Difference> per_step(static_cast<size_t>(input.min.dim(0)));
+  Difference total;
   for (size_t i = 0; i < rows; ++i) {
-    const Sums sums =
-        sums_of({exact.data<float>() + i * n, n}, {quantized.data<float>() + i * n, n});
+    const Difference sums =
+        difference_of({exact.data<float>() + i * n, n}, {quantized.data<float>() + i * n, n});
     per_step[static_cast<size_t>(steps[i])].add(sums);
     total.add(sums);
   }
   OutputErrors errors;
   errors.error = total.error();
-  const double lengths = std::sqrt(total.signal * total.decoded);
-  if (total.noise > 0) errors.cosine = lengths > 0 ? total.product / lengths : 0;
-  for (const Sums& step : per_step) {
+  errors.cosine = total.cosine();
+  for (const Difference& step : per_step) {
     errors.step_errors.push_back(step.signal > 0 ? step.error() : -1.0);
   }
   return errors;

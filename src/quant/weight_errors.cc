@@ -12,6 +12,7 @@
 #include "numerics/dual_level.h"
 #include "numerics/e8m0.h"
 #include "numerics/mx.h"
+#include "quant/difference.h"
 #include "quant/effective_weight.h"
 #include "solve/widen.h"
 
@@ -21,19 +22,13 @@ namespace {
 constexpr int64_t kRowGrain = 16;
 
 struct Sums {
-  double signal = 0;   // w^2
-  double decoded = 0;  // E^2
-  double product = 0;  // w E
-  double noise = 0;    // (w - E)^2
+  Difference weights;  // of E from w
   double amax = 0;
   int64_t zeros = 0;
   int64_t clipped = 0;
 
   void add(const Sums& other) {
-    signal += other.signal;
-    decoded += other.decoded;
-    product += other.product;
-    noise += other.noise;
+    weights.add(other.weights);
     amax = std::max(amax, other.amax);
     zeros += other.zeros;
     clipped += other.clipped;
@@ -111,12 +106,8 @@ class Row {
     }
     Sums sums;
     for (size_t i = 0; i < exact_.size(); ++i) {
-      const double x = exact_[i], e = effective_[i];
-      sums.signal += x * x;
-      sums.decoded += e * e;
-      sums.product += x * e;
-      sums.noise += (x - e) * (x - e);
-      sums.amax = std::max(sums.amax, std::abs(x));
+      sums.weights.add(exact_[i], effective_[i]);
+      sums.amax = std::max(sums.amax, std::abs(double{exact_[i]}));
       sums.zeros += coded_[i] == 0.0f ? 1 : 0;
     }
     sums.clipped = clipped(row);
@@ -158,12 +149,12 @@ class Row {
 WeightErrors errors_of(const Sums& sums, int64_t count) {
   WeightErrors errors;
   const auto elements = static_cast<double>(std::max<int64_t>(count, 1));
-  if (sums.noise > 0) errors.sqnr_db = 10.0 * std::log10(sums.signal / sums.noise);
-  const double lengths = std::sqrt(sums.signal * sums.decoded);
-  if (sums.noise > 0) errors.cosine = lengths > 0 ? sums.product / lengths : 0;
+  const Difference& weights = sums.weights;
+  if (weights.noise > 0) errors.sqnr_db = 10.0 * std::log10(weights.signal / weights.noise);
+  errors.cosine = weights.cosine();
   errors.zero_share = static_cast<double>(sums.zeros) / elements;
   errors.clip_share = static_cast<double>(sums.clipped) / elements;
-  if (sums.signal > 0) errors.outlier_ratio = sums.amax / std::sqrt(sums.signal / elements);
+  if (weights.signal > 0) errors.outlier_ratio = sums.amax / std::sqrt(weights.signal / elements);
   return errors;
 }
 
