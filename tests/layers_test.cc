@@ -68,6 +68,15 @@ std::vector<Include> includes_of(const fs::path& file) {
   return includes;
 }
 
+bool has_line(const fs::path& file, std::string_view wanted) {
+  std::ifstream in(file);
+  std::string text;
+  while (std::getline(in, text)) {
+    if (text == wanted) return true;
+  }
+  return false;
+}
+
 std::string first_folder(const std::string& path) { return path.substr(0, path.find('/')); }
 
 bool is_standard(const Include& include) {
@@ -108,6 +117,19 @@ std::string fault_in_layer(const std::string& layer, const Include& include) {
   return layer + " may not include " + first_folder(include.path);
 }
 
+// A header may come twice. A source begins with the header of its own name, which so compiles
+// alone.
+std::string fault_in_file(const fs::path& root, const std::string& file,
+                          const std::vector<Include>& includes) {
+  if (file.ends_with(".h"))
+    return has_line(root / file, "#pragma once") ? "" : file + ": no #pragma once";
+  const std::string header = fs::path(file).replace_extension(".h").string();
+  if (!file.ends_with(".cc") || !fs::exists(root / header)) return "";
+  const std::string own = header.substr(header.find('/') + 1);
+  if (!includes.empty() && includes.front().path == own) return "";
+  return file + ": begins with \"" + own + "\"";
+}
+
 // One "file:line: "include": reason" per include that breaks the layers.
 std::vector<std::string> layer_faults(const fs::path& root) {
   std::vector<std::string> faults;
@@ -127,7 +149,10 @@ std::vector<std::string> layer_faults(const fs::path& root) {
       const bool isa_file = file.starts_with("src/kernels/cpu/") && !file.ends_with("_test.cc") &&
                             !file.ends_with("_bench.cc") &&
                             std::count(file.begin(), file.end(), '/') > 3;
-      for (const Include& include : includes_of(entry.path())) {
+      const std::vector<Include> includes = includes_of(entry.path());
+      const std::string fault = fault_in_file(root, file, includes);
+      if (!fault.empty()) faults.push_back(fault);
+      for (const Include& include : includes) {
         const std::string reason = file.starts_with("include/") ? fault_in_public_header(include)
                                    : isa_file                   ? fault_in_isa_file(file, include)
                                                                 : fault_in_layer(layer, include);
@@ -151,9 +176,10 @@ TEST(Layers, TheTestHasTeeth) {
     const char* file;
     const char* content;
     const char* fault;
+    bool with_header = false;  // an empty .h of the same name beside it
   } cases[] = {
-      {"src/base/a.h", "#include \"mezzotint/error.h\"\n#include <fmt/core.h>\n", ""},
-      {"src/base/b.h", "\n#include \"tensor/t.h\"\n",
+      {"src/base/a.h", "#pragma once\n#include \"mezzotint/error.h\"\n#include <fmt/core.h>\n", ""},
+      {"src/base/b.h", "#pragma once\n#include \"tensor/t.h\"\n",
        "src/base/b.h:2: \"tensor/t.h\": base may not include tensor"},
       {"src/format/f.cc", "#include \"kernels/ops.h\"\n", "format may not include kernels"},
       {"src/kernels/k.cc", "  #  include \"format/f.h\" // no\n", "kernels may not include format"},
@@ -170,8 +196,13 @@ TEST(Layers, TheTestHasTeeth) {
        "#include \"kernels/cpu/float_ops.inl\"\n#include \"kernels/cpu/avx512/dot.h\"\n",
        "an ISA file includes only"},
       {"src/kernels/cpu/avx2/d_test.cc", "#include \"base/check.h\"\n", ""},
+      {"src/base/n.h", "#include <string>\n", "src/base/n.h: no #pragma once"},
+      {"src/base/o.cc", "#include <string>\n#include \"base/o.h\"\n", "begins with \"base/o.h\"",
+       true},
+      {"src/base/p.cc", "// c\n#include \"base/p.h\"\n#include <string>\n", "", true},
       {"src/extra/x.cc", "", "unknown layer extra"},
-      {"include/mezzotint/p.h", "#include <fmt/core.h>\n", "a public header includes only"},
+      {"include/mezzotint/p.h", "#pragma once\n#include <fmt/core.h>\n",
+       "a public header includes only"},
   };
   const fs::path root = fs::path(testing::TempDir()) / "mezzotint_layers_test";
   for (const auto& c : cases) {
@@ -179,6 +210,7 @@ TEST(Layers, TheTestHasTeeth) {
     fs::remove_all(root);
     fs::create_directories((root / c.file).parent_path());
     std::ofstream(root / c.file) << c.content;
+    if (c.with_header) std::ofstream((root / c.file).replace_extension(".h")) << "#pragma once\n";
     const std::vector<std::string> faults = layer_faults(root);
     if (*c.fault == '\0') {
       EXPECT_EQ(faults, std::vector<std::string>{});

@@ -7,7 +7,6 @@
 #include <optional>
 #include <utility>
 
-#include "quant/layer_selection.h"
 #include "quant/quantized_folder.h"
 
 namespace mezzotint {

@@ -11,6 +11,7 @@
 
 #include "mezzotint/quantize.h"
 #include "module_layer.h"
+#include "quant/layer_selection.h"
 #include "quant/presets.h"
 
 namespace mezzotint {
