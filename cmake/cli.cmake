@@ -9,6 +9,7 @@ list(REMOVE_ITEM mz_cli_sources ${mz_cli_main})
 if(mz_cli_sources AND EXISTS ${mz_cli_main})
   add_library(mezzotint_cli_core STATIC ${mz_cli_sources})
   set_target_properties(mezzotint_cli_core PROPERTIES LINKER_LANGUAGE CXX)
+  target_compile_options(mezzotint_cli_core PRIVATE $<$<CONFIG:Release>:-O1>)  # a fifth less to compile
   target_link_libraries(mezzotint_cli_core PRIVATE mz_flags PUBLIC mezzotint_core CLI11::CLI11)
   mz_precompile(mezzotint_cli_core <CLI/CLI.hpp>)
 

@@ -5,7 +5,7 @@
 //
 // in dB; outlier may lack. one_step is of the plain model after one step without guidance: there
 // one wrong scale shows in every form, while in finished pictures four-bit forms hide it. A floor
-// holds for the settings it was measured with, and for no others.
+// holds for the settings it was measured with, and for no others: they are the demo's defaults.
 #pragma once
 
 #include <cstdint>

@@ -95,14 +95,19 @@ std::vector<std::string> twin_notes(const std::vector<DemoForm>& forms) {
   return notes;
 }
 
-ComparisonSetup plain_setup(const Options& options, const Pipeline& pipeline) {
+// Sampled as the floors were measured, else as the model asks.
+ComparisonSetup plain_setup(const Options& options, const Pipeline& pipeline,
+                            const std::optional<DemoFloors>& floors) {
+  const int64_t steps = floors ? floors->settings.steps : pipeline.layout.default_steps;
+  const auto guidance =
+      floors ? static_cast<float>(floors->settings.guidance) : pipeline.layout.guidance_scale;
   ComparisonSetup setup;
   setup.title = "The demo model, float and quantized";
   setup.model = options.model;
   setup.request = {.prompt_ids = first_prompts(pipeline, options.images),
                    .seed = options.sampling.seed,
-                   .steps = options.sampling.steps.value_or(pipeline.layout.default_steps),
-                   .guidance = options.sampling.guidance.value_or(pipeline.layout.guidance_scale)};
+                   .steps = options.sampling.steps.value_or(steps),
+                   .guidance = options.sampling.guidance.value_or(guidance)};
   return setup;
 }
 
@@ -148,9 +153,8 @@ DemoSettings settings_of(const ComparisonSetup& plain, const ComparisonSetup& ou
 }
 
 // Adds a note for everything there is to say, and returns the failures.
-std::vector<std::string> judge(const Pipeline& pipeline, const DemoSettings& settings,
-                               ComparisonReport& report) {
-  const std::optional<DemoFloors> floors = read_demo_floors(pipeline.folder);
+std::vector<std::string> judge(const std::optional<DemoFloors>& floors,
+                               const DemoSettings& settings, ComparisonReport& report) {
   if (!floors) {
     report.notes.push_back("The model has no floors.json: no PSNR was checked.");
     return {};
@@ -181,7 +185,8 @@ void refuse_failures(const Pipeline& pipeline, const std::vector<std::string>& f
 int run(Session& session, const Options& options) {
   const auto started = std::chrono::steady_clock::now();
   const Pipeline pipeline = read_pipeline(options.model);
-  ComparisonSetup plain = plain_setup(options, pipeline);
+  const std::optional<DemoFloors> floors = read_demo_floors(pipeline.folder);
+  ComparisonSetup plain = plain_setup(options, pipeline, floors);
   ComparisonSetup outlier = outlier_setup(options, plain);
   prepare_folder(options.out);
   check_reference_repeats(pipeline, options.model, plain.request);
@@ -204,7 +209,7 @@ int run(Session& session, const Options& options) {
       "reference are the float images above, the first {} of them.",
       outlier.model.string(), difference, outlier.request.prompt_ids.size()));
   std::ranges::copy(twin_notes(forms), std::back_inserter(report.notes));
-  const std::vector<std::string> failures = judge(pipeline, settings_of(plain, outlier), report);
+  const std::vector<std::string> failures = judge(floors, settings_of(plain, outlier), report);
   write_reports(options, report);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();

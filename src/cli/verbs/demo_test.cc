@@ -106,12 +106,22 @@ TEST_F(DemoVerb, AFormBelowItsFloorExitsWith6AfterTheReport) {
 TEST_F(DemoVerb, FloorsOfOtherSettingsAreNotCheckedAndSaidSo) {
   ASSERT_EQ(demo().code, 0);
   write_floors(-0.1, 7);
-  const testing::CliResult result = demo();
+  const testing::CliResult result = demo({"--steps", "2"});
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_TRUE(contains(result.err,
                        "hold for 2 images, 1 of the outlier variant, 7 steps, seed 0, "
                        "guidance 2; this was 2 images, 1 of the outlier variant, 2 "
                        "steps"));
+}
+
+TEST_F(DemoVerb, SamplesAsItsFloorsWereMeasured) {
+  ASSERT_EQ(demo().code, 0);
+  EXPECT_EQ(report()["settings"]["steps"], "2");
+  write_floors(100.0, 3);
+  const testing::CliResult result = demo();
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_TRUE(contains(result.err, "No form is below its floor")) << result.err;
+  EXPECT_EQ(report()["settings"]["steps"], "3");
 }
 
 TEST_F(DemoVerb, RefusesWhatCannotBeDone) {
