@@ -160,13 +160,16 @@ TEST(SlowDemoFloors, OneDamagedScaleBreaksThem) {
   const std::string model = std::string(MZ_SOURCE_DIR) + "/demo";
   const auto floors = read_demo_floors(model);
   ASSERT_TRUE(floors);
+  const DemoSettings& settings = floors->settings;
+  const std::vector<std::string> whole = {"--steps", std::to_string(settings.steps), "--guidance",
+                                          std::to_string(settings.guidance)};
   const std::vector<std::string> one_step = {"--steps", "1", "--guidance", "1"};
   for (const DemoFloor& floor : floors->floors) {
     SCOPED_TRACE(floor.algorithm);
     const TestFolder folder;
     const std::string quantized = (folder / "q").string();
     ASSERT_EQ(quantize_for_floor(model, quantized, floor.algorithm), 0);
-    const testing::CliResult pictures = compare_with_floor(folder, model, floor.plain_db, {});
+    const testing::CliResult pictures = compare_with_floor(folder, model, floor.plain_db, whole);
     EXPECT_EQ(pictures.code, 0) << pictures.err;
     const testing::CliResult good = compare_with_floor(folder, model, floor.one_step_db, one_step);
     EXPECT_EQ(good.code, 0) << good.err;
