@@ -228,7 +228,8 @@ RunVerb define_demo(CLI::App& app) {
   app.add_option("--images", options->images, "how many of the model's prompts (16)")
       ->type_name("N")
       ->check(count_between(1, 1000));
-  add_sampling(app, options->sampling, "image i starts from seed + i (0)");
+  add_sampling(app, options->sampling, "image i starts from seed + i (0)",
+               "as the model's floors.json was measured");
   return [options](Session& session) { return run(session, *options); };
 }
 
