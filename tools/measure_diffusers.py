@@ -3,6 +3,7 @@
     build/venv/bin/python tools/measure_diffusers.py linear     # torch bf16 and f32; torchao if it is there
     build/venv/bin/python tools/measure_diffusers.py block      # against the sum of its parts
     build/venv/bin/python tools/measure_diffusers.py pipeline   # the demo model, quantized and bf16
+    build/venv/bin/python tools/measure_diffusers.py pipeline --case wide   # width 1024, random weights
 
 Every contender runs in turn, round after round; a figure is the least of its rounds' times.
 """
@@ -10,16 +11,15 @@ Every contender runs in turn, round after round; a figure is the least of its ro
 import argparse
 import copy
 import math
-import pathlib
+import statistics
 import time
 
 import torch
+from flux_pipelines import CASES, psnr
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import mezzotint
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def least_ms(calls, rounds):
@@ -113,79 +113,94 @@ def block(rounds, image=1024, text=512):
     with Recorder(recorded) as recorder:
         recorded(**inputs)
     calls = {i: (lambda f=f, a=a, k=k: f(*a, **k)) for i, (_, f, a, k) in enumerate(recorder.calls)}
-    # A part by itself: again and again, not after another one.
-    parts = {i: least_ms({i: call}, rounds)[i] for i, call in calls.items()}
-    whole = least_ms({"quantized": lambda: ours(**inputs), "bf16": lambda: plain(**inputs)}, rounds)
+    # A part by itself: after itself, not after another one. All of a round in one breath.
+    ratios, parts, wholes = [], [], []
+    for _ in range(rounds):
+        parts.append([second_ms(call) for call in calls.values()])
+        wholes.append({"ours": second_ms(lambda: ours(**inputs)), "bf16": second_ms(lambda: plain(**inputs))})
+        ratios.append(wholes[-1]["ours"] / sum(parts[-1]))
     by_name = {}
-    for i, ms in parts.items():
-        name = recorder.calls[i][0]
+    for (name, *_), *ms in zip(recorder.calls, *parts, strict=True):
         count, total = by_name.get(name, (0, 0))
-        by_name[name] = (count + 1, total + ms)
+        by_name[name] = (count + 1, total + statistics.median(ms))
     for name, (count, ms) in sorted(by_name.items(), key=lambda row: -row[1][1])[:8]:
         print(f"  {name:32} {count:3} x {ms:8.1f} ms")
-    total = sum(parts.values())
-    print(f"{len(parts)} parts {total:8.1f} ms   block {whole['quantized']:8.1f} ms   {whole['quantized'] / total:5.2f} x its parts")
-    print(f"torch bf16 block {whole['bf16']:8.1f} ms   {whole['bf16'] / whole['quantized']:5.2f} x ours")
+    ours_ms = statistics.median(whole["ours"] for whole in wholes)
+    print(f"{len(calls)} parts, block {ours_ms:8.1f} ms   {statistics.median(ratios):5.2f} x its parts, "
+          f"medians of {rounds} rounds (least {min(ratios):.2f}, most {max(ratios):.2f})")  # fmt: skip
+    bf16 = statistics.median(whole["bf16"] / whole["ours"] for whole in wholes)
+    print(f"torch bf16 block {bf16:5.2f} x ours")
 
 
-def draw(model, prompts, images, steps):
-    """Bytes of the demo's pixels: its latents are their values in -1 ... 1, in another order."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
-
-    absent = dict.fromkeys(("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
-    scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(ROOT / "demo" / "scheduler")
-    pipe = FluxPipeline(scheduler=scheduler, transformer=model, **absent)
-    pipe.set_progress_bar_config(disable=True)
-    out = pipe(
-        prompt_embeds=prompts["states"][:images].to(model.dtype),
-        pooled_prompt_embeds=prompts["pooled"][:images].to(model.dtype),
-        negative_prompt_embeds=prompts["null_states"].expand(images, -1, -1).to(model.dtype),
-        negative_pooled_prompt_embeds=prompts["null_pooled"].expand(images, -1).to(model.dtype),
-        true_cfg_scale=4.5, num_inference_steps=steps, height=128, width=128, output_type="latent",
-        generator=[torch.Generator().manual_seed(seed) for seed in range(images)],
-    )  # fmt: skip
-    return ((out.images.float() + 1) / 2).clamp(0, 1).mul(255).round()
+def second_ms(call):
+    """Milliseconds of a call right after the same one."""
+    call()
+    begin = time.perf_counter()
+    call()
+    return (time.perf_counter() - begin) * 1e3
 
 
-def psnr(a, b):
-    return 10 * math.log10(255**2 / float((a - b).square().mean()))
-
-
-def pipeline(rounds, images=16, steps=20):
-    from diffusers import FluxTransformer2DModel
-    from safetensors.torch import load_file
-
-    prompts = load_file(ROOT / "demo" / "prompts.safetensors")
-    folder = ROOT / "demo" / "transformer"
+def pipeline(rounds, case):
+    """Every contender's whole pipeline at equal seeds, and what of torch bf16's time is not in linears."""
+    floats = {dtype: case.model(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    narrow = floats[torch.bfloat16]
     models = {
-        f"torch {name}": FluxTransformer2DModel.from_pretrained(folder, torch_dtype=dtype)
-        for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16))
+        "torch f32": floats[torch.float32],
+        "torch bf16": narrow,
+        "W8A8_DYNAMIC": quantized(narrow),
+        "W8A8_DYNAMIC, fused blocks": fused(quantized(narrow)),
+        "W8A8_DYNAMIC, fused, FP8 attention": fused(quantized(narrow, attention="fp8_dynamic")),
+        "torch bf16, fused blocks": fused(copy.deepcopy(narrow)),
     }
-    models["W8A8_DYNAMIC in bf16"] = quantized(models["torch bf16"])
-    models["W8A8_DYNAMIC in f32"] = quantized(models["torch f32"])
     drawn = {}
 
     def call(name, model):
-        drawn[name] = draw(model, prompts, images, steps)
+        drawn[name] = case.draw(model)
 
-    calls = {name: (lambda n=name, m=model: call(n, m)) for name, model in models.items()}
-    with torch.inference_mode():
-        best = least_ms(calls, rounds)
-    print(f"{images} images, {steps} steps, true CFG 4.5; PSNR against torch f32 at equal seeds")
+    best = least_ms({name: (lambda n=name, m=model: call(n, m)) for name, model in models.items()}, rounds)
+    print(f"{case.name}: {case.what}; {case.steps} steps, equal seeds, PSNR against torch f32")
     for name, ms in best.items():
-        same = name == "torch f32"
-        error = "     equal" if same else f"{psnr(drawn[name], drawn['torch f32']):7.1f} dB"
-        print(f"{name:22} {ms:8.0f} ms   {ms / best['W8A8_DYNAMIC in bf16']:5.2f} x ours   {error}")
+        error = "   equal" if name == "torch f32" else f"{psnr(drawn[name], drawn['torch f32']):5.1f} dB"
+        print(f"{name:36} {ms:8.0f} ms  {best['torch bf16'] / ms:5.2f} x as fast as torch bf16  {error}")
+    share = share_of_linears(narrow, case)
+    print(f"of torch bf16's time {share:.0%} is in linears: without the rest, no faster ones give "
+          f"more than {1 / (1 - share):.2f} x")  # fmt: skip
+
+
+def fused(model):
+    mezzotint.fuse_blocks(model)
+    return model
+
+
+def share_of_linears(model, case):
+    """Of one drawing's time, in the linears that W8A8_DYNAMIC takes the place of."""
+    names = {row.name for row in quantized(model).mezzotint_report.layers if row.algorithm != "FLOAT"}
+    timed, handles = [0.0], []
+    for name, module in model.named_modules():
+        if name in names:
+            begin = lambda *_: timed.__setitem__(0, timed[0] - time.perf_counter())  # noqa: E731
+            end = lambda *_: timed.__setitem__(0, timed[0] + time.perf_counter())  # noqa: E731
+            handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+    start = time.perf_counter()
+    case.draw(model)
+    whole = time.perf_counter() - start
+    for handle in handles:
+        handle.remove()
+    return timed[0] / whole
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["linear", "block", "pipeline"])
+    parser.add_argument("--case", choices=list(CASES), default="demo", help="of pipeline")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    {"linear": linear, "block": block, "pipeline": pipeline}[arguments.what](arguments.rounds)
+    if arguments.what == "pipeline":
+        pipeline(arguments.rounds, CASES[arguments.case])
+    else:
+        {"linear": linear, "block": block}[arguments.what](arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ _WITH_TORCH = {
     "MezzotintConfig": "mezzotint.diffusers",
     "analyze": "mezzotint._analyze",
     "collect": "mezzotint._collect",
+    "fuse_blocks": "mezzotint._fuse",
     "load_lora": "mezzotint._lora",
     "merge_statistics": "mezzotint._collect",
     "register_peft": "mezzotint._peft",
@@ -30,6 +31,7 @@ _WITH_TORCH = {
     "save": "mezzotint._save",
     "set_lora_scale": "mezzotint._lora",
     "track_timesteps": "mezzotint._timesteps",
+    "unfuse_blocks": "mezzotint._fuse",
     "unload_lora": "mezzotint._lora",
     "QuantLinear": "mezzotint.modules",
     "install_as": "mezzotint._alias",
@@ -51,6 +53,7 @@ __all__ = [
     "__version__",
     "analyze",
     "collect",
+    "fuse_blocks",
     "install_as",
     "load_linear",
     "load_lora",
@@ -62,6 +65,7 @@ __all__ = [
     "save",
     "set_lora_scale",
     "track_timesteps",
+    "unfuse_blocks",
     "unload_lora",
 ]
 

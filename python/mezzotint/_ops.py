@@ -7,7 +7,7 @@ share it. Eager calls do not come here.
 # Not postponed: torch 2.4 reads the annotations of operations as types, not as texts.
 import itertools
 import weakref
-from typing import Any
+from typing import Any, List, Optional
 
 import torch
 from torch import nn
@@ -33,6 +33,19 @@ def _(x: torch.Tensor, layer: torch.Tensor, out_features: int) -> torch.Tensor:
     return x.new_empty((*x.shape[:-1], out_features))
 
 
+@torch.library.custom_op("mezzotint::attention", mutates_args=())
+def attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Optional[torch.Tensor],
+    kv_length: List[int], layer: torch.Tensor, scale: Optional[float], strict: bool,
+) -> torch.Tensor:  # fmt: skip
+    return _numbered[int(layer)]._run_masked(query, key, value, mask, kv_length, scale, strict)
+
+
+@attention.register_fake
+def _(query: torch.Tensor, *others: Any) -> torch.Tensor:
+    return query.new_empty(query.shape)
+
+
 @torch.library.custom_op("mezzotint::no_backward", mutates_args=())
 def no_backward(grad: torch.Tensor, layer: torch.Tensor, in_features: int) -> torch.Tensor:
     """An operation of the backward graph, so that it raises when that runs, not while compiling."""
@@ -45,6 +58,18 @@ def _(grad: torch.Tensor, layer: torch.Tensor, in_features: int) -> torch.Tensor
     return grad.new_empty((*grad.shape[:-1], in_features))
 
 
+@torch.library.custom_op("mezzotint::no_backward_like", mutates_args=())
+def no_backward_like(grad: torch.Tensor, layer: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The same for an input of another shape than the output; of the backward graph, since it takes grad."""
+    _numbered[int(layer)]._refuse_backward()
+    return torch.empty_like(like)
+
+
+@no_backward_like.register_fake
+def _(grad: torch.Tensor, layer: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(like)
+
+
 def _keep(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
     ctx.save_for_backward(inputs[1])
     ctx.in_features = inputs[0].shape[-1]
@@ -55,3 +80,15 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple:
 
 
 linear.register_autograd(_backward, setup_context=_keep)
+
+
+def _keep_qkv(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3], inputs[5])
+
+
+def _backward_of_attention(ctx: Any, grad: torch.Tensor) -> tuple:
+    *qkv, layer = ctx.saved_tensors
+    return *(no_backward_like(grad, layer, x) for x in qkv), None, None, None, None, None
+
+
+attention.register_autograd(_backward_of_attention, setup_context=_keep_qkv)

@@ -19,9 +19,11 @@ def register_peft(config: Any) -> Any:
         model = peft.get_peft_model(transformer, config)
 
     For those who manage adapters with peft: its branch is torch's, while load_lora() computes the same
-    in C++. Gradients do not pass a quantized layer. peft registers classes per configuration only, so
-    diffusers' ``load_lora_weights``, which makes its own, cannot see ours:
-    ``load_lora(pipe.transformer, pipe.lora_state_dict(file))`` reads the same files.
+    in C++. Gradients do not pass a quantized layer, and nothing merges into one.
+
+    Configurations that are made after ``import mezzotint`` are registered already, so that diffusers'
+    ``pipe.load_lora_weights(file)``, ``set_adapters`` and ``unload_lora_weights`` work; ``fuse_lora`` raises
+    RuntimeError. This is for those that were there before.
     """
     config._register_custom_module({QuantLinear: _lora_class()})
     return config
@@ -59,9 +61,11 @@ def _lora_class() -> type:
         def merge(self, *args: Any, **kwargs: Any) -> None:
             raise RuntimeError(
                 f"layer {self.base_layer.name} is quantized: LoRA stays beside its weight\n"
-                "  fix: merge into the float model and quantize that"
+                "  fix: merge into the float model and quantize that; unmerging (unfuse_lora) restores the "
+                "float layers that were merged before this one"
             )
 
-        unmerge = merge
+        def unmerge(self) -> None:
+            """Nothing was merged."""
 
     return LoraQuantLinear

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from mezzotint import _core
+from mezzotint import _core, _ops
 from mezzotint._tensors import NAMES
 from mezzotint._threads import torch_context
 from mezzotint.report import Report
@@ -35,6 +35,7 @@ class FP8Attention(nn.Module):
         self.register_buffer("q_rot", q_rot, persistent=False)
         self.register_buffer("k_rot", k_rot, persistent=False)
         self._held: tuple[Any, _core.Fp8Attention | None] = (None, None)
+        self._number = _ops.number(self)
         self._attention()  # refuses what is not served now, not at the first call
 
     def forward(
@@ -52,9 +53,36 @@ class FP8Attention(nn.Module):
         if layout not in ("BNSD", "BSND"):
             raise ValueError(f"layout: expected 'BNSD' or 'BSND', got {layout!r} ({self.name})")
         tensors = [query, key, value]
+        if torch.compiler.is_compiling():
+            return self._traced(tensors, layout, scale, kv_length)
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             return _NoBackward.apply(self, layout, scale, kv_length, *tensors)
         return self._run(tensors, layout, scale, kv_length)
+
+    def _traced(
+        self, tensors: list[torch.Tensor], layout: str, scale: float | None, kv_length: Any,
+        mask: torch.Tensor | None = None, strict: bool = True,
+    ) -> torch.Tensor:  # fmt: skip
+        """One operation of a graph, which looks at the mask when it runs."""
+        if layout == "BSND":
+            tensors = [t.transpose(1, 2) for t in tensors]
+        out = _ops.attention(*tensors, mask, kv_length or [], self._number, scale, strict)
+        return out.transpose(1, 2) if layout == "BSND" else out
+
+    def _run_masked(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
+        kv_length: list[int], scale: float | None, strict: bool,
+    ) -> torch.Tensor:  # fmt: skip
+        """[B, N, S, D], by C++ where the mask is padding."""
+        if mask is not None:
+            padding = padding_of(mask, query.shape[0], key.shape[-2])
+            if padding is None:
+                if strict:
+                    raise _not_taken(_OTHER_MASK, self.name)
+                tensors = query, key, value, mask
+                return functional.scaled_dot_product_attention(*tensors, scale=scale).contiguous()
+            key, value, kv_length = padding.apply(key), padding.apply(value), padding.lengths
+        return self._run([query, key, value], "BNSD", scale, kv_length)
 
     def _run(
         self, tensors: list[torch.Tensor], layout: str, scale: float | None, kv_length: Any
@@ -98,8 +126,20 @@ class FP8Attention(nn.Module):
             self._held = (state, attention)
         return attention
 
+    def _refuse_backward(self) -> None:
+        raise RuntimeError(
+            f"backward: attention {self.name} is quantized, gradients cannot pass it; "
+            "use torch.no_grad() or torch.inference_mode()"
+        )
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": (None, None)}
+        state = {**self.__dict__, "_held": (None, None)}
+        del state["_number"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._number = _ops.number(self)
 
     def extra_repr(self) -> str:
         return f"FP8_DYNAMIC, head_dim={self.q_rot.shape[0]}"
@@ -108,15 +148,12 @@ class FP8Attention(nn.Module):
 class _NoBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, attention: FP8Attention, layout: str, scale: Any, kv_length: Any, *qkv: torch.Tensor):
-        ctx.layer_name = attention.name
+        ctx.attention = attention
         return attention._run(list(qkv), layout, scale, kv_length)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> None:
-        raise RuntimeError(
-            f"backward: attention {ctx.layer_name} is quantized, gradients cannot pass it; "
-            "use torch.no_grad() or torch.inference_mode()"
-        )
+        ctx.attention._refuse_backward()
 
 
 def _with_dense_rows(tensor: torch.Tensor) -> torch.Tensor:
@@ -155,10 +192,16 @@ class _InsideAttention(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.Tensor.unflatten and torch.compiler.is_compiling():
+            return torch.unflatten(*args, **kwargs)  # the method calls super(), which dynamo does not trace
         if func is not functional.scaled_dot_product_attention:
             return func(*args, **kwargs)
         call = _call(*args, **kwargs)
         reason = call.pop("reason")
+        if reason is None and torch.compiler.is_compiling():
+            _used.add(self.attention.name)
+            qkv = [call.pop(name) for name in ("query", "key", "value")]
+            return self.attention._traced(qkv, "BNSD", kv_length=None, strict=self.strict, **call)
         if reason is None:
             return self.attention(**call)
         self._leave_float(reason)
@@ -168,16 +211,23 @@ class _InsideAttention(TorchFunctionMode):
         name = self.attention.name
         _used.add(name)
         if self.strict:
-            error = _core.Error(
-                f"FP8 attention takes no {reason} (layer {name})\n  fix: leave this attention float "
-                "in the export, or quantize(..., strict=False)"
-            )
-            error.code = 4
-            raise error
+            raise _not_taken(reason, name)
         note = f"{name}: left float where it is called with {reason}"
         if note not in self.report.notes:
             self.report.notes.append(note)
             warnings.warn(f"mezzotint: {note}", stacklevel=2)
+
+
+_OTHER_MASK = "mask that is more than a set of keys per batch"
+
+
+def _not_taken(reason: str, name: str) -> _core.Error:
+    error = _core.Error(
+        f"FP8 attention takes no {reason} (layer {name})\n  fix: leave this attention float "
+        "in the export, or quantize(..., strict=False)"
+    )
+    error.code = 4
+    return error
 
 
 def _call(
@@ -202,10 +252,12 @@ def _call(
         call["reason"] = "values of another width than queries"
     elif key.shape[1] != query.shape[1] and not enable_gqa:
         call["reason"] = "fewer heads of keys without enable_gqa"
+    elif attn_mask is not None and torch.compiler.is_compiling():
+        call["mask"] = attn_mask
     elif attn_mask is not None:
         padding = padding_of(attn_mask, query.shape[0], key.shape[-2])
         if padding is None:
-            call["reason"] = "mask that is more than a set of keys per batch"
+            call["reason"] = _OTHER_MASK
         else:
             call |= {"key": padding.apply(key), "value": padding.apply(value)}
             call["kv_length"] = padding.lengths
@@ -276,6 +328,11 @@ class _Leave:
             )
             error.code = 5
             raise error
+
+
+def is_fa_quant_hook(hook: Any) -> bool:
+    """Whether add_fa_quant() put it there."""
+    return isinstance(hook, (_Enter, _Leave))
 
 
 class _Open(threading.local):

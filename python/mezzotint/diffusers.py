@@ -40,11 +40,29 @@ class QuantizationMethod(str, Enum):
 
 
 class MezzotintConfig(QuantizationConfigMixin):
-    """The wishes of quantize_model(), for from_pretrained(..., quantization_config=).
+    """The wishes of quantize_model(), for ``from_pretrained(..., quantization_config=)`` of diffusers.
 
-    ``modules_to_not_convert`` is what other backends call ``exclude``: a layer stays float when one
-    of these names is the layer's, or any run of its parts between dots. ``layers``, ``attentions``
-    and ``timestep_policy`` stand in saved configs only: what the files hold.
+        config = mezzotint.MezzotintConfig(algo="w8a8_dynamic", modules_to_not_convert=["proj_out"])
+        model = FluxTransformer2DModel.from_pretrained(path, quantization_config=config)
+        model.save_pretrained("flux-w8a8")    # from_pretrained("flux-w8a8") then needs no config
+
+    Of a float model of any dtype, each linear [out_features, in_features] is quantized when its tensors have
+    been read; no more than that is in memory in float. What stays float has the dtype that
+    ``torch_dtype`` asks for. For whole pipelines: ``PipelineQuantizationConfig(quant_mapping=
+    {"transformer": config})``.
+
+    algo, rules, exclude, group_size, preset, attention, compat
+        As of quantize_model().
+    modules_to_not_convert
+        What other backends call ``exclude``: a layer stays float when one of these names is the
+        layer's, or any run of its parts between dots ("attn" keeps all of "blocks.0.attn").
+    layers, attentions, timestep_policy, quant_method
+        Stand in saved configs only: what the files hold.
+
+    Raises TypeError when nothing is asked for. from_pretrained() raises mezzotint.Error for an algorithm that
+    does not exist or does not fit a layer, and for a name or pattern that matches no layer; ValueError for
+    a preset or an attention that is not known (with the nearest names), for a tensor that is missing or has
+    another shape than its layer, and for a device_map other than the CPU.
     """
 
     def __init__(

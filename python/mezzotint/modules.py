@@ -13,7 +13,7 @@ from mezzotint._tensors import from_bytes, to_bytes, to_tuple
 from mezzotint._threads import torch_context
 from mezzotint.timestep import TimestepManager, TimestepPolicyConfig
 
-_DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _ALIGNMENT = 64  # bytes, of packed
 
 Identity = tuple[str, str, bool, str]  # name, algorithm, upstream's results, timestep policy
@@ -120,7 +120,7 @@ class QuantLinear(nn.Module):
         return self._run_bound(x)
 
     def _run_bound(self, x: torch.Tensor) -> torch.Tensor:
-        code = _DTYPE_CODES.get(x.dtype)
+        code = DTYPE_CODES.get(x.dtype)
         if code is None or not x.is_cpu or x.ndim == 0:
             self._refuse(x)
         if x.is_neg():
@@ -132,15 +132,20 @@ class QuantLinear(nn.Module):
             x = x.contiguous()
             rows, row_stride = (x.numel() // cols if cols else 0), cols
         y = torch.empty((*x.shape[:-1], self.out_features), dtype=x.dtype)
-        buffers = self._parts()  # kept alive while C++ reads them
+        bound, step, _buffers = self._ready()  # kept alive while C++ reads them
+        bound.run(x.data_ptr(), y.data_ptr(), code, rows, cols, row_stride, step, torch_context())
+        return y
+
+    def _ready(self) -> tuple[_core.BoundLinear, int, list[torch.Tensor]]:
+        """What runs on the buffers as they are now, the denoising step or -1, and those buffers."""
+        buffers = self._parts()
         addresses, bound = self._bound
         if addresses != [buffer.data_ptr() for buffer in buffers]:
             bound = self._bind(buffers)
         step = self._step() if self._steps else -1
         if self._policy_version != (self._policy.version if self._policy else 0):
             bound = self._bind(buffers)
-        bound.run(x.data_ptr(), y.data_ptr(), code, rows, cols, row_stride, step, torch_context())
-        return y
+        return bound, step, buffers
 
     def _step(self) -> int:
         step = TimestepManager.get_timestep_idx()

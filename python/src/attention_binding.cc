@@ -1,4 +1,4 @@
-// _core.Fp8Attention: FP8 attention on torch's memory.
+// Attention on torch's memory: _core.Fp8Attention, and _core.attention() in float.
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -79,6 +79,16 @@ class Fp8Attention {
   std::shared_ptr<const AttentionState> state_;
 };
 
+// Float attention, for q, k and v that a block has in hand.
+void run_float_attention(const TorchHeads& q, const TorchHeads& k, const TorchHeads& v,
+                         const TorchHeads& out, float scale, const ExecContext& context) {
+  const nb::gil_scoped_release no_gil;
+  const HeadsView query = heads_view(q);
+  const HeadsView key = heads_view(k);
+  Attention("attention", {.heads = query.heads, .kv_heads = key.heads, .head_dim = query.dim})
+      .run(query, key, heads_view(v), heads_view(out), {.scale = scale}, context);
+}
+
 }  // namespace
 
 void bind_attention(nb::module_& module) {
@@ -87,6 +97,8 @@ void bind_attention(nb::module_& module) {
            "k_rot"_a)
       .def("run", &Fp8Attention::run, "q"_a, "k"_a, "v"_a, "out"_a, "scale"_a, "kv_length"_a,
            "context"_a);
+  module.def("attention", &run_float_attention, "q"_a, "k"_a, "v"_a, "out"_a, "scale"_a,
+             "context"_a);
 }
 
 }  // namespace mezzotint

@@ -11,7 +11,8 @@ void bind_model_quantizer(nanobind::module_& module);  // layers of float models
 void bind_collector(nanobind::module_& module);        // statistics of a running model
 void bind_folder_writer(nanobind::module_& module);    // quantized folders
 void bind_weights(nanobind::module_& module);          // tensors of a quantized folder
-void bind_attention(nanobind::module_& module);        // FP8 attention
+void bind_attention(nanobind::module_& module);        // attention, FP8 and float
+void bind_token_ops(nanobind::module_& module);        // what blocks do between linears
 void bind_fp8_blocks(nanobind::module_& module);       // codes of attention inputs
 
 }  // namespace mezzotint

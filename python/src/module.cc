@@ -174,6 +174,7 @@ NB_MODULE(_core, module) {
   bind_folder_writer(module);
   bind_weights(module);
   bind_attention(module);
+  bind_token_ops(module);
   bind_fp8_blocks(module);
 }
 

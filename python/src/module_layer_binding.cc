@@ -28,14 +28,15 @@ namespace {
 
 using Form = std::tuple<std::string, std::string, std::vector<int64_t>>;
 
+constexpr DType kDTypes[] = {DType::kF32, DType::kBF16, DType::kF16};  // by modules.py's codes
+
 // A Linear on memory of Python's, which must stay while it runs.
 struct BoundLinear {
   Linear linear;
 
-  // dtype: 0 F32, 1 BF16, 2 F16, of both x and y.
+  // dtype: of both x and y.
   void run(uintptr_t x, uintptr_t y, int dtype, int64_t rows, int64_t cols, int64_t row_stride,
            int step, const ExecContext& context) const {
-    constexpr DType kDTypes[] = {DType::kF32, DType::kBF16, DType::kF16};
     const nb::gil_scoped_release no_gil;
     const DType type = kDTypes[dtype];
     const ConstMatrix in = {reinterpret_cast<const void*>(x), type, rows, cols, row_stride};
@@ -48,6 +49,27 @@ struct BoundLinear {
     }
   }
 };
+
+// One x for all of them, quantized once for those that agree on how. y: address and row stride of
+// each.
+void run_bound_group(const std::vector<BoundLinear*>& members, uintptr_t x, int dtype, int64_t rows,
+                     int64_t cols, int64_t row_stride,
+                     const std::vector<std::pair<uintptr_t, int64_t>>& y, int step,
+                     const ExecContext& context) {
+  const nb::gil_scoped_release no_gil;
+  const DType type = kDTypes[dtype];
+  LinearGroup group;
+  std::vector<Matrix> outputs;
+  for (size_t i = 0; i < members.size(); ++i) {
+    Linear& linear = members[i]->linear;
+    group.members.push_back(&linear);
+    const auto& [address, stride] = y.at(i);
+    outputs.push_back(
+        {reinterpret_cast<void*>(address), type, rows, linear.out_features(), stride});
+  }
+  const ConstMatrix in = {reinterpret_cast<const void*>(x), type, rows, cols, row_stride};
+  run_group(group, in, outputs, step < 0 ? context : context.at_step(step));
+}
 
 Compat compat_of(bool upstream) { return upstream ? Compat::kUpstream : Compat::kNone; }
 
@@ -200,6 +222,9 @@ void bind_module_layers(nb::module_& module) {
            "step"_a, "context"_a)
       .def("kernel",
            [](const BoundLinear& self, int64_t m) { return std::string(self.linear.kernel(m)); });
+
+  module.def("run_group", &run_bound_group, "members"_a, "x"_a, "dtype"_a, "rows"_a, "cols"_a,
+             "row_stride"_a, "y"_a, "step"_a, "context"_a);
 
   nb::class_<ModuleLayer>(module, "Layer", "A quantized linear without its bytes.")
       .def_static("from_tensors", &layer_from_tensors, "name"_a, "algorithm"_a, "out_features"_a,

@@ -8,7 +8,9 @@ from torch import nn
 from upstream_models import UPSTREAM, float_model, input_of
 
 import mezzotint
-from mezzotint import TimestepManager, TimestepPolicyConfig, quantize, quantize_model
+from mezzotint import TimestepManager, TimestepPolicyConfig, load_lora, quantize, quantize_model
+from mezzotint.attention import FP8Attention, add_fa_quant
+from mezzotint.report import Report
 
 
 @pytest.fixture
@@ -126,3 +128,126 @@ def test_errors_of_a_graph_name_the_layer(graphs):
     fast = compiled_by(graphs, model)
     with pytest.raises(mezzotint.Error, match="expected 64, got 63.*layer 0"), torch.no_grad():
         fast(torch.randn(3, 63))
+
+
+# --- LoRA --------------------------------------------------------------------------------------------
+
+
+def lora_of(layer, name, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        f"{name}.lora_A.weight": torch.randn(2, layer.in_features, generator=generator) * 0.1,
+        f"{name}.lora_B.weight": torch.randn(layer.out_features, 2, generator=generator) * 0.1,
+    }
+
+
+def test_lora_comes_and_goes_without_another_graph(graphs):
+    model = quantize_model(nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 32)), algo="w8a8_dynamic")
+    fast, x = compiled_by(graphs, model), torch.randn(3, 64)
+    with torch.no_grad():
+        plain = fast(x)
+        load_lora(model, {**lora_of(model[0], "0", 1), **lora_of(model[2], "2", 2)}, name="a", scale=0.5)
+        expected = model(x)
+        assert torch.equal(fast(x), expected) and not torch.equal(expected, plain)
+        mezzotint.set_lora_scale(model, "a", 2.0)
+        assert torch.equal(fast(x), model(x)) and not torch.equal(model(x), expected)
+        mezzotint.unload_lora(model)
+        assert torch.equal(fast(x), plain)
+    assert len(graphs.compiled) == 1
+
+
+def test_lora_of_a_linear_that_stayed_float(graphs):
+    """A hook of torch's: it is in the graph, and another one comes when it goes."""
+    model = quantize_model(nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 32)), rules={"0": "w8a16"})
+    x = torch.randn(3, 64)
+    load_lora(model, {**lora_of(model[0], "0", 1), **lora_of(model[1], "1", 2)})
+    fast = compiled_by(graphs, model)
+    with torch.no_grad():
+        with_lora = model(x)
+        assert torch.equal(fast(x), with_lora)
+        (calls,) = graphs.compiled
+        assert calls.count("mezzotint.linear.default") == 1
+        mezzotint.unload_lora(model)
+        assert torch.equal(fast(x), model(x)) and not torch.equal(model(x), with_lora)
+
+
+# --- FP8 attention -----------------------------------------------------------------------------------
+
+
+class Attention(nn.Module):
+    def forward(self, q, k, v, mask=None):
+        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask) * 2
+
+
+def fp8(strict=True):
+    model = nn.ModuleDict({"attn": Attention()})
+    rotation = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(1)))[0]
+    add_fa_quant(model["attn"], FP8Attention("attn", rotation, rotation.clone()), strict=strict, report=Report())
+    return model["attn"]
+
+
+def qkv(seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, 3, 20, 16, generator=generator) for _ in range(3)]
+
+
+def test_attention_is_one_operation_of_one_graph(graphs):
+    model = fp8()
+    fast = compiled_by(graphs, model)
+    with torch.no_grad():
+        assert torch.equal(fast(*qkv()), model(*qkv()))
+        assert torch.equal(fast(*qkv(2)), model(*qkv(2)))
+    (calls,) = graphs.compiled
+    assert calls.count("mezzotint.attention.default") == 1
+    assert not any("scaled_dot_product" in call for call in calls)
+
+
+def test_masks_are_looked_at_when_the_graph_runs(graphs):
+    model, eager = fp8(), fp8()
+    fast = compiled_by(graphs, model)
+    padded = (torch.arange(20) < torch.tensor([20, 7])[:, None])[:, None, None]
+    between = torch.ones(2, 1, 1, 20, dtype=torch.bool)
+    between[1, ..., 3:9] = False
+    with torch.no_grad():
+        for mask in (padded, between):
+            assert torch.equal(fast(*qkv(), mask), eager(*qkv(), mask))
+        causal = torch.ones(2, 1, 20, 20, dtype=torch.bool).tril()
+        with pytest.raises(mezzotint.Error, match="takes no mask that is more than .*layer attn"):
+            fast(*qkv(), causal)
+        lenient = compiled_by(graphs, fp8(strict=False))
+        assert torch.allclose(lenient(*qkv(), causal), Attention()(*qkv(), causal), atol=1e-6)
+    assert len(graphs.compiled) == 3  # one for each shape of mask, and the lenient model's
+
+
+def test_backward_of_compiled_attention_names_it():
+    q, k, v = qkv()
+    y = torch.compile(fp8(), backend="aot_eager", fullgraph=True)(q, k.requires_grad_(), v)
+    with pytest.raises(RuntimeError, match="backward: attention attn is quantized"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_flux_with_fp8_attention_is_one_graph(graphs, is_fused):
+    """Fused blocks are compiled as diffusers wrote them."""
+    pytest.importorskip("diffusers")
+    from pipelines import tiny_flux
+
+    model = quantize_model(tiny_flux(), algo="w8a8_dynamic", attention="fp8_dynamic")
+    generator = torch.Generator().manual_seed(2)
+    inputs = {
+        "hidden_states": torch.randn(1, 16, 4, generator=generator),
+        "encoder_hidden_states": torch.randn(1, 8, 32, generator=generator),
+        "pooled_projections": torch.randn(1, 32, generator=generator),
+        "img_ids": torch.zeros(16, 3),
+        "txt_ids": torch.zeros(8, 3),
+    }
+    with torch.no_grad():
+        expected = model(**inputs, timestep=torch.tensor([0.5])).sample
+        if is_fused:
+            mezzotint.fuse_blocks(model)
+        fast = compiled_by(graphs, model)
+        assert torch.equal(fast(**inputs, timestep=torch.tensor([0.5])).sample, expected)
+        fast(**inputs, timestep=torch.tensor([0.25]))
+    (calls,) = graphs.compiled
+    assert calls.count("mezzotint.attention.default") == 2
+    assert calls.count("mezzotint.linear.default") == 20

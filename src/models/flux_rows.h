@@ -1,4 +1,5 @@
-// The row operations between the linears of a Flux block, spread over threads.
+// The row operations between the linears of a Flux block, on its own order of rows (token_ops.h has
+// them for any).
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,6 @@ struct PerSample {
   const float* data = nullptr;
   int64_t batch = 0;
   int64_t stride = 0;  // elements between samples
-
-  const float* of_row(int64_t row) const { return data + row % batch * stride; }
 };
 
 // A token-major buffer of F32 or BF16 rows. Every operation computes in f32.
