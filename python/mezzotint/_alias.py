@@ -12,6 +12,8 @@ def install_as(name: str = "mindiesd") -> None:
 
     Only on request, and before anything of that name is imported.
     """
+    if not name.isidentifier():
+        raise ValueError(f"install_as: expected the name of a package, got {name!r}")
     package = importlib.import_module("mezzotint.mindiesd")
     there = sys.modules.get(name)
     if there is not None and there is not package:

@@ -16,6 +16,8 @@ from mezzotint.modules import QuantLinear
 Weights = tuple[torch.Tensor, torch.Tensor | None]
 LinearMap = Mapping[type[nn.Module], Callable[[nn.Module], Weights]]
 
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
 
 @dataclass
 class FoundLinear:
@@ -37,6 +39,12 @@ class FoundLinear:
         if self.weight.is_meta:
             raise ValueError(
                 f"layer {self.name} is on the meta device: there is no weight to quantize"
+            )
+        if self.weight.dtype not in _FLOATS:
+            raise TypeError(
+                f"layer {self.name}: expected a weight of float32, bfloat16, float16 or float64, got "
+                f"{self.weight.dtype}\n  fix: keep the layer as it is with exclude=, or quantize the "
+                "float model"
             )
         weight = self.weight.detach().cpu().contiguous()
         bias = None if self.bias is None else self.bias.detach().cpu().contiguous()
@@ -80,6 +88,8 @@ def _mapped_weights(module: nn.Module, map: LinearMap | None, name: str) -> Weig
 
 
 def _check_map(map: LinearMap | None) -> None:
+    if map is not None and not isinstance(map, Mapping):
+        raise TypeError(f"map: expected {{class: fn(module) -> (weight, bias)}}, got {map!r}")
     for cls, weights_of in (map or {}).items():
         if not isinstance(cls, type) or not issubclass(cls, nn.Module):
             raise TypeError(f"map: expected classes of modules as keys, got {cls!r}")

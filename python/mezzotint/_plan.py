@@ -36,6 +36,7 @@ class Plan:
     """For one model, which may be on the meta device and is not changed."""
 
     def __init__(self, model: nn.Module, wishes: Wishes, map: LinearMap | None = None) -> None:
+        _check(wishes)
         self.wishes = wishes
         self.linears = find_linears(model, map)
         preset = choose_preset(wishes.preset, [name for name, _ in model.named_parameters()])
@@ -44,7 +45,9 @@ class Plan:
         )
         self._rotating = {name: _rotating(name, dim) for name, _, dim in self._attentions}
         rules = wishes.rules
-        self.rules = [tuple(rule) for rule in (rules.items() if isinstance(rules, Mapping) else rules)]
+        self.rules = [
+            _checked_rule(rule) for rule in (rules.items() if isinstance(rules, Mapping) else rules)
+        ]
         self.exclude = [wishes.exclude] if isinstance(wishes.exclude, str) else list(wishes.exclude)
         slots = [linear.slot() for linear in self.linears]
         choices = _core.choose_algorithms(
@@ -74,7 +77,21 @@ class Plan:
             rows.append(
                 (linear.name, algorithm or "FLOAT", reason, *linear.weight.shape, linear.bytes, after)
             )
-        return report_of(rows + self.attention_rows())
+        report = report_of(rows + self.attention_rows())
+        report.notes += self._notes_on_groups()
+        return report
+
+    def _notes_on_groups(self) -> list[str]:
+        without: dict[str, int] = {}
+        for linear in self.chosen:
+            algorithm, _ = self._choices[linear.name]
+            group = _core.wanted_group(algorithm, self.wishes.group_size)
+            if group and linear.weight.shape[1] % group:
+                without[algorithm] = without.get(algorithm, 0) + 1
+        return [
+            f"{algorithm}: {count} layers have one scale per row, as K is no multiple of the group size"
+            for algorithm, count in without.items()
+        ]
 
     def attention_rows(self) -> list[tuple]:
         return [attention_row(name, attention) for name, attention in self._rotating.items()]
@@ -83,6 +100,21 @@ class Plan:
         """Into the model."""
         for name, module, _ in self._attentions:
             add_fa_quant(module, self._rotating[name], strict=True, report=report)
+
+
+def _check(wishes: Wishes) -> None:
+    if not isinstance(wishes.algo, str):
+        raise TypeError(f"algo: expected the name of an algorithm, got {wishes.algo!r}")
+    size = wishes.group_size
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 63:
+        raise ValueError(f"group_size: expected a whole number, 0 or more, got {size!r}")
+
+
+def _checked_rule(rule: object) -> tuple[str, str]:
+    if not isinstance(rule, str) and len(pair := tuple(rule)) == 2:
+        if all(isinstance(part, str) for part in pair):
+            return pair
+    raise TypeError(f"rules: expected pairs (pattern, algorithm), got {rule!r}")
 
 
 def attention_row(name: str, attention: FP8Attention) -> tuple:

@@ -110,6 +110,8 @@ class QuantLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_compiling():
             return _ops.linear(x, self._number, self.out_features)
+        if not isinstance(x, torch.Tensor) or torch.jit.is_tracing():
+            self._refuse(x)
         if x.requires_grad and torch.is_grad_enabled():
             return _NoBackward.apply(x, self)
         return self._run(x)
@@ -157,8 +159,14 @@ class QuantLinear(nn.Module):
             "use torch.no_grad() or torch.inference_mode(), or train the float model"
         )
 
-    def _refuse(self, x: torch.Tensor) -> None:
-        found = f"{x.dtype} {list(x.shape)} on {x.device}"
+    def _refuse(self, x: Any) -> None:
+        if torch.jit.is_tracing():
+            raise RuntimeError(
+                f"torch.jit.trace() cannot record layer {self.name}, which C++ computes\n"
+                "  fix: torch.compile() or torch.export.export()"
+            )
+        is_tensor = isinstance(x, torch.Tensor)
+        found = f"{x.dtype} {list(x.shape)} on {x.device}" if is_tensor else type(x).__name__
         raise TypeError(
             f"x: expected [..., {self.in_features}] of float32, bfloat16 or float16 on the CPU, "
             f"got {found} (layer {self.name})"

@@ -69,7 +69,7 @@ def quantize(
     reject_unknown("quantize", other_names, _PARAMETERS, _OTHER_NAMES)
     path = one_of("quant_json_path", quant_json_path, "quant_des_path", other_names)
     policy = one_of("timestep_policy", timestep_policy, "timestep_config", other_names)
-    check_arguments(model, path, policy, dtype, compat)
+    check_arguments(model, path, policy, dtype, compat, strict)
     options = LoadOptions(policy, dtype, map, strict, compat == "upstream")
     return load_into(model, path, options, Classes())
 
@@ -209,6 +209,9 @@ def finish(
             by_module[id(linear.module)] = quantized
     if meta is not None:
         meta.read(model, by_module)
+    for linear in linears:
+        if id(linear.module) in by_module:
+            _move_hooks(linear.module, by_module[id(linear.module)])
     for module in list(model.modules()):
         for name, child in module._modules.items():
             if id(child) in by_module:
@@ -220,17 +223,41 @@ def finish(
     return model
 
 
+_HOOKS = (
+    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks",
+    "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+)  # fmt: skip
+
+
+def _move_hooks(before: nn.Module, after: nn.Module) -> None:
+    """What a caller registered goes on running; the same dictionaries, from which handles remove.
+    Those of torch.nn.utils (weight_norm, ...) make the float weight, and end with it."""
+    for name in _HOOKS:
+        hooks = getattr(before, name)
+        for key in [k for k, hook in hooks.items() if type(hook).__module__.startswith("torch.nn.utils")]:
+            del hooks[key]
+        setattr(after, name, hooks)
+
+
 # --- arguments ---------------------------------------------------------------------------------------
 
 
 def check_arguments(
-    model: object, path: object, policy: object, dtype: object, compat: object
+    model: object, path: object, policy: object, dtype: object, compat: object, strict: object
 ) -> None:
     _check_model(model)
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise TypeError(
             f"quant_json_path: expected the path of a descriptor or of its folder, got {path!r}"
         )
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"quant_json_path: expected a name in UTF-8, got {path!r}; rename the folder, or link to it"
+        ) from None
+    if not isinstance(strict, bool):
+        raise TypeError(f"strict: expected True or False, got {strict!r}")
     if policy is not None and not isinstance(policy, TimestepPolicyConfig):
         found = type(policy).__name__
         raise TypeError(f"timestep_policy: expected a TimestepPolicyConfig, got {found}")

@@ -93,9 +93,19 @@ std::string prefix_of(const std::string& layer, const LayerTensors& tensors) {
   return below ? layer + ".linear" : layer;
 }
 
-std::vector<TensorPlan> forms_of(const LayerTensors& tensors) {
+// Whether a layer of this kind has a tensor of this name.
+bool is_of_contract(const FileContract& contract, std::string_view relative) {
+  constexpr std::string_view kBelow = "linear.";
+  const bool below = relative.starts_with(kBelow);
+  const std::string_view bare = below ? relative.substr(kBelow.size()) : relative;
+  return std::ranges::any_of(contract.params,
+                             [&](const ParamSpec& spec) { return spec.suffix == bare; });
+}
+
+std::vector<TensorPlan> forms_of(const FileContract& contract, const LayerTensors& tensors) {
   std::vector<TensorPlan> forms;
   for (const NamedTensor& t : tensors) {
+    if (!is_of_contract(contract, t.name)) continue;  // the caller's: an unexpected key
     forms.push_back({.name = t.name, .dtype = t.tensor.dtype(), .shape = t.tensor.shape()});
   }
   return forms;
@@ -281,7 +291,7 @@ HeldLayer layer_of_tensors(const LayerDescription& description, const LayerTenso
   LinearParams params = read_layer_params(row, file);
   if (description.compat == Compat::kUpstream) leave_out_like_upstream(params);
   const auto state = make_linear_state(params, active_isa(), description.policy);
-  return hold_layer(description, forms_of(tensors), *state);
+  return hold_layer(description, forms_of(contract_of(row, file), tensors), *state);
 }
 
 HeldLayer layer_of_float(const LayerDescription& description, const FloatLayer& source,

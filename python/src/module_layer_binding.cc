@@ -202,6 +202,13 @@ std::vector<std::pair<std::string, std::string>> choose(
   return choices;
 }
 
+// Weights per scale that an algorithm would have; 0: it has no groups.
+int64_t wanted_group(const std::string& algorithm, int64_t given) {
+  const AlgorithmRow& row = served_algorithm(algorithm);
+  if (!has_groups(row)) return 0;
+  return given != 0 ? given : row.parameters.group;
+}
+
 // "12 quantized, ..." of rows (name, algorithm, reason, n, k, bytes before, bytes after).
 std::string summary_of(const std::vector<std::tuple<std::string, std::string, std::string, int64_t,
                                                     int64_t, int64_t, int64_t>>& rows) {
@@ -274,6 +281,7 @@ void bind_module_layers(nb::module_& module) {
   module.def("choose_algorithms", &choose, "slots"_a, "algorithm"_a, "rules"_a, "exclude"_a,
              "preset"_a.none());
   module.def("summary", &summary_of, "rows"_a);
+  module.def("wanted_group", &wanted_group, "algorithm"_a, "given"_a);
 }
 
 }  // namespace mezzotint

@@ -211,6 +211,18 @@ def test_quantize_model_writes_what_an_export_writes(tmp_path):
 def test_group_size():
     model = quantize_model(float_model("tiny"), algo="w4a16", group_size=32)
     assert "group=32" in repr(model.blocks[0].to_q)
+    note = "W4A16: {} layers have one scale per row, as K is no multiple of the group size"
+    assert model.mezzotint_report.notes == [note.format(1)]  # ff_out has K = 34
+    model = quantize_model(float_model("tiny"), algo="w4a16", group_size=48)
+    assert "group" not in repr(model.blocks[0].to_q)
+    assert model.mezzotint_report.notes == [note.format(4)]
+
+
+def test_a_weight_that_is_no_float_is_refused():
+    model = float_model("tiny")
+    model.blocks[0].to_k.weight = nn.Parameter(torch.zeros(10, 64, dtype=torch.int8), False)
+    with pytest.raises(TypeError, match=r"layer blocks.0.to_k: expected a weight of .*torch.int8"):
+        quantize_model(model, algo="w8a16")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +230,10 @@ def test_group_size():
     [
         ({}, TypeError, "give algo=, rules= or attention="),
         ({"algo": "w8a9"}, mezzotint.Error, "unknown algorithm.*w8a9"),
+        ({"algo": 8}, TypeError, "algo: expected the name of an algorithm, got 8"),
+        ({"algo": "w4a16", "group_size": -1}, ValueError, "group_size: expected a whole number.*-1"),
+        ({"algo": "w4a16", "group_size": 1.5}, ValueError, "group_size: .* got 1.5"),
+        ({"rules": ["*.to_q"]}, TypeError, "rules: expected pairs .*got '..to_q'"),
         ({"algo": "w8a8"}, mezzotint.Error, "W8A8 needs statistics"),
         ({"algo": "w8a16", "exclude": "to_x"}, mezzotint.Error, "to_x matches no layer"),
         ({"algo": "w8a16", "rules": [("re:(", "float")]}, mezzotint.Error, "re:"),
@@ -259,7 +275,7 @@ WRONG = {
     ),
     "a folder that is not there": (
         lambda folder: (float_model("tiny"), folder / "nowhere"),
-        mezzotint.Error, "nowhere",
+        mezzotint.Error, "there is no such file or folder",
     ),
     "the weights instead of the descriptor": (
         lambda folder: (float_model("tiny"), folder / "quant_model_weight_w8a8_dynamic.safetensors"),
@@ -297,6 +313,18 @@ WRONG = {
     "an unknown compat": (
         lambda folder: (float_model("tiny"), folder, {"compat": "reference"}),
         ValueError, "compat: expected 'upstream' or None, got 'reference'",
+    ),
+    "a word as strict": (
+        lambda folder: (float_model("tiny"), folder, {"strict": "no"}),
+        TypeError, "strict: expected True or False, got 'no'",
+    ),
+    "a list as map": (
+        lambda folder: (float_model("tiny"), folder, {"map": [nn.Linear]}),
+        TypeError, "map: expected {class: fn(module) -> (weight, bias)}, got [<class",
+    ),
+    "a name that is not UTF-8": (
+        lambda folder: (float_model("tiny"), "a\udcff"),
+        ValueError, "quant_json_path: expected a name in UTF-8",
     ),
     "a function as policy": (
         lambda folder: (float_model("tiny"), folder, {"timestep_policy": len}),

@@ -36,6 +36,12 @@ def test_install_as_gives_every_module_of_upstreams_layout():
     run_script(None, code)
 
 
+def test_install_as_wants_the_name_of_a_package():
+    for name in ("", "a.b"):
+        with pytest.raises(ValueError, match="expected the name of a package"):
+            mezzotint.install_as(name)
+
+
 def test_install_as_refuses_to_replace_what_is_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "mindiesd_there", pytest)
     with pytest.raises(ImportError, match="mindiesd_there is imported already, from .*pytest"):

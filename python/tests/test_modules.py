@@ -159,6 +159,11 @@ def test_other_dtypes_are_refused(layer, dtype):
         layer(torch.zeros(2, 64, dtype=dtype))
 
 
+def test_an_array_is_refused(layer):
+    with pytest.raises(TypeError, match="on the CPU, got ndarray .layer blocks.0.to_q"):
+        layer(input_of(64).numpy())
+
+
 def test_a_wrong_width_is_refused(layer):
     with pytest.raises(mezzotint.Error, match="expected 64, got 63.*blocks.0.to_q") as caught:
         layer(torch.zeros(2, 63))
@@ -185,6 +190,25 @@ def test_hooks_run(model, layer):
     handle.remove()
     assert layer(input_of(64)).abs().max() > 0
     assert len(seen) == 2
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # weight_norm is old
+def test_hooks_of_the_float_layer_stay():
+    model = float_model("tiny")
+    layer = nn.utils.weight_norm(model.blocks[0].to_q)  # its hook makes a float weight
+    seen = []
+    handle = layer.register_forward_hook(lambda module, args, y: seen.append(type(module)))
+    quantize_model(model, algo="w8a16")
+    model(input_of(64))
+    handle.remove()
+    model(input_of(64))
+    assert seen == [QuantLinear]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_trace_is_refused(layer):
+    with pytest.raises(RuntimeError, match=r"jit.trace\(\) cannot record layer blocks.0.to_q"):
+        torch.jit.trace(layer, input_of(64))
 
 
 def test_threads_and_models(model):

@@ -86,7 +86,7 @@ FormReport run_form(const std::string& label, const std::filesystem::path& sourc
   form.label = label;
   form.source = source.string();
   form.file_bytes = weight_file_bytes(source);
-  const auto model = load_flux(source, ctx, setup.loading, &form.layers);
+  const auto model = load_flux(source, ctx, setup.loading, &form.layers, setup.model);
   form.resident_bytes = resident_bytes(*model);
   const ImageRun run = make_images(
       *model, pipeline, setup.request, [&](const StepInfo& info) { progress.step(info); }, ctx);

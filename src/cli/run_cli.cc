@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <new>
 #include <ostream>
+#include <sstream>
 #include <utility>
 
 #include <fmt/format.h>
@@ -117,6 +118,27 @@ std::vector<std::string> likely_names(const std::string& typed,
   fail_usage(error.what(), {}, name);
 }
 
+// An empty value is a variable of a script that is not set; going on as if the option were not
+// there would run something else than was asked for.
+void refuse_empty_values(const CLI::App& app, const std::string& verb) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (std::ranges::find(option->results(), "") == option->results().end()) continue;
+    fail_usage(option->get_name() + ": the value is empty", {}, verb);
+  }
+}
+
+// --help and --version, which CLI11 knows as errors.
+int print_asked(const Session& session, const CLI::App& app, const CLI::ParseError& asked,
+                std::ostream& out, std::ostream& err) {
+  if (!session.options.json) return app.exit(asked, out, err);
+  std::ostringstream text;
+  app.exit(asked, text, err);
+  const bool is_version = dynamic_cast<const CLI::CallForVersion*>(&asked) != nullptr;
+  session.emit(is_version ? nlohmann::json{{"version", version()}}
+                          : nlohmann::json{{"help", text.str()}});
+  return 0;
+}
+
 int parse_and_run(Session& session, std::vector<std::string> arguments, std::ostream& out,
                   std::ostream& err) {
   CLI::App app("Low-bit inference for diffusion transformers.", "mezzotint");
@@ -137,11 +159,13 @@ int parse_and_run(Session& session, std::vector<std::string> arguments, std::ost
   try {
     app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error, out, err);  // --help, --version
+    if (error.get_exit_code() == 0) return print_asked(session, app, error, out, err);
     fail_parse(app, error);
   }
   for (const auto& [sub, run] : verbs) {
-    if (sub->parsed()) return run(session);
+    if (!sub->parsed()) continue;
+    refuse_empty_values(*sub, sub->get_name());
+    return run(session);
   }
   throw Error(ErrorCode::kInternal, "a verb without a function");
 }

@@ -68,6 +68,22 @@ TEST(Cli, HelpAndVersionSucceedOnStdout) {
   EXPECT_EQ(run({"--version"}).code, 0);
 }
 
+TEST(Cli, HelpAndVersionAreJsonWhereThatIsAskedFor) {
+  EXPECT_EQ(run_json({"--version"})["version"], version());
+  EXPECT_TRUE(contains(run_json({"--help"})["help"].get<std::string>(), "list-algorithms"));
+  EXPECT_TRUE(contains(run_json({"quantize", "--help"})["help"].get<std::string>(), "--algo"));
+}
+
+TEST(Cli, AnEmptyValueIsNotTheDefault) {
+  for (const char* option : {"--quant", "--embeddings", "--noise"}) {
+    const CliResult result =
+        run({"generate", "demo", option, "", "--prompt-id", "0", "-o", "not-written.png"});
+    EXPECT_EQ(result.code, 2) << option;
+    EXPECT_TRUE(contains(result.err, std::string(option) + ": the value is empty")) << result.err;
+  }
+  EXPECT_EQ(run({"inspect", ""}).code, 2);
+}
+
 TEST(Cli, EveryVerbHasHelp) {
   for (const Verb& verb : verb_table()) {
     const CliResult result = run({std::string(verb.name), "--help"});

@@ -127,12 +127,16 @@ std::optional<fs::path> only_ranked_twin(const fs::path& path) {
 
 fs::path descriptor_of_file(const fs::path& path, std::optional<int> given,
                             std::optional<int> rank) {
+  std::error_code ignored;
   if (path.extension() != ".json") {
+    if (!fs::exists(path, ignored)) {
+      throw Error(ErrorCode::kInput, "there is no such file or folder",
+                  {.file = path.string(), .fix = "correct the path"});
+    }
     throw Error(ErrorCode::kInput, "this is not a descriptor",
                 {.file = path.string(), .expected = "a .json file or a folder"});
   }
   std::vector<std::string> tried;
-  std::error_code ignored;
   for (const fs::path& candidate : descriptor_candidates(path, given, rank)) {
     if (fs::exists(candidate, ignored)) return candidate;
     tried.push_back(candidate.filename().string());

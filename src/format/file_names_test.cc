@@ -163,6 +163,7 @@ TEST_F(FindQuantizedFiles, RejectsWeightsGivenAsDescriptor) {
   add("quant_model_weight_w8a8.safetensors");
   expect_error(ErrorCode::kInput, {"not a descriptor"},
                [&] { find("quant_model_weight_w8a8.safetensors"); });
+  expect_error(ErrorCode::kInput, {"no such file or folder", "nowhere"}, [&] { find("nowhere"); });
   expect_error(ErrorCode::kUsage, {"rank is negative"}, [&] { find("q.json", -1); });
 }
 

@@ -73,11 +73,13 @@ struct FluxTransformer {
 
 // Reads config.json and weights of a float model folder, or of a quantized folder or descriptor
 // (`options` are quantize()'s). Throws when a linear is left without weights.
-// `report`, when given, receives what quantize() said.
+// `report`, when given, receives what quantize() said. `original`, the float model, is asked for
+// config.json where the quantized folder has none: upstream's exporter writes none.
 std::unique_ptr<FluxTransformer> load_flux(const std::filesystem::path& path,
                                            const ExecContext& ctx,
                                            const QuantizeOptions& options = {},
-                                           Report* report = nullptr);
+                                           Report* report = nullptr,
+                                           const std::filesystem::path& original = {});
 
 // Whether load_flux() would read `path` as quantized: a descriptor, or a folder that holds one.
 bool is_quantized_path(const std::filesystem::path& path);

@@ -47,8 +47,9 @@ bool is_array_of(const JsonValue& value, Kind kind) {
 
 std::vector<std::byte> read_bytes(const std::filesystem::path& file) {
   std::error_code error;
-  const std::uintmax_t bytes = std::filesystem::file_size(file, error);
-  std::ifstream in(file, std::ios::binary);
+  const std::uintmax_t bytes = std::filesystem::file_size(file, error);  // fails for pipes, devices
+  std::ifstream in;
+  if (!error) in.open(file, std::ios::binary);
   if (error || !in) {
     throw Error(ErrorCode::kInput, "cannot read the file",
                 {.file = file.string(),

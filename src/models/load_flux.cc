@@ -42,6 +42,13 @@ void refuse_empty_linears(const ModuleMap& modules, const fs::path& path) {
                                     count > kMaxListed ? ", ..." : "")});
 }
 
+fs::path config_of(const fs::path& folder, const fs::path& original) {
+  const fs::path own = folder / "config.json";
+  std::error_code ignored;
+  if (original.empty() || fs::exists(own, ignored)) return own;
+  return WeightStore::open(original).folder() / "config.json";
+}
+
 }  // namespace
 
 bool is_quantized_path(const fs::path& path) {
@@ -54,15 +61,17 @@ bool is_quantized_path(const fs::path& path) {
 }
 
 std::unique_ptr<FluxTransformer> load_flux(const fs::path& path, const ExecContext& ctx,
-                                           const QuantizeOptions& options, Report* report) {
+                                           const QuantizeOptions& options, Report* report,
+                                           const fs::path& original) {
   if (!is_quantized_path(path)) {
     const WeightStore store = WeightStore::open(path);
     return FluxTransformer::load(store, read_flux_config(store.folder()));
   }
   const QuantizedFiles files = find_quantized_files(path, options.rank);
   const WeightStore store = WeightStore::open(files.weights);
-  std::unique_ptr<FluxTransformer> model = FluxTransformer::load(
-      store, read_flux_config(files.descriptor.parent_path()), Missing::kLeaveEmpty);
+  const fs::path config = config_of(files.descriptor.parent_path(), original);
+  std::unique_ptr<FluxTransformer> model =
+      FluxTransformer::load(store, read_flux_config(config), Missing::kLeaveEmpty);
   const Report said = quantize(model->modules(), files.descriptor, options, ctx);
   refuse_empty_linears(model->modules(), files.descriptor);
   if (report) *report = said;

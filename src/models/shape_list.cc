@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <sstream>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -27,8 +29,10 @@ class ShapeReader {
   }
 
   ShapeList read() {
-    std::ifstream in(file_);
-    if (!in) throw Error(ErrorCode::kInput, "the shapes cannot be read", {.file = file_});
+    std::error_code ignored;
+    std::ifstream in;
+    if (std::filesystem::is_regular_file(file_, ignored)) in.open(file_);
+    if (!in.is_open()) throw Error(ErrorCode::kInput, "the shapes cannot be read", {.file = file_});
     std::string text;
     while (std::getline(in, text)) {
       ++line_;

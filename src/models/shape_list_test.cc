@@ -72,6 +72,7 @@ TEST(ShapeList, NamesTheLineThatIsDamaged) {
   }
   expect_error(ErrorCode::kInput, {"no linear"}, [&] { read_shape_list(write("model m\n")); });
   expect_error(ErrorCode::kInput, {"cannot be read"}, [] { read_shape_list("/nowhere/s.txt"); });
+  expect_error(ErrorCode::kInput, {"cannot be read"}, [] { read_shape_list("/dev/zero"); });
 }
 
 }  // namespace

@@ -58,19 +58,27 @@ std::string low_rank_name(std::string_view name) {
   return fmt::format("{}_SVD{}", name, is_dynamic ? kDynamic : "");
 }
 
-// Rows that no line of algorithms.inc names: every linear algorithm beside a low-rank branch.
+// Rows that no line of algorithms.inc names: every linear algorithm, by each of its names, beside a
+// low-rank branch. X_DYNAMIC is X_SVD_DYNAMIC with one; X_DYNAMIC_SVD means the same.
 struct LowRankRows {
   std::deque<std::string> names;
   std::vector<AlgorithmRow> rows;
 
   LowRankRows() {
     for (const AlgorithmRow& row : kRows) {
-      if (row.contract == nullptr || row.name != row.canonical || row.parameters.low_rank) continue;
-      AlgorithmRow derived = row;
-      derived.name = derived.canonical = names.emplace_back(low_rank_name(row.name));
-      derived.parameters.low_rank = true;
-      rows.push_back(derived);
+      if (row.contract == nullptr || row.parameters.low_rank) continue;
+      const std::string& canonical = names.emplace_back(low_rank_name(row.canonical));
+      add(row, low_rank_name(row.name), canonical);
+      if (row.name.ends_with("_DYNAMIC")) add(row, fmt::format("{}_SVD", row.name), canonical);
     }
+  }
+
+ private:
+  void add(AlgorithmRow row, const std::string& name, std::string_view canonical) {
+    row.name = names.emplace_back(name);
+    row.canonical = canonical;
+    row.parameters.low_rank = true;
+    rows.push_back(row);
   }
 };
 

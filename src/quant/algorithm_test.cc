@@ -313,6 +313,13 @@ TEST(LowRankLabels, AreEveryLinearAlgorithmWithFactors) {
   EXPECT_EQ(row->contract, find_algorithm("W8A8_DYNAMIC")->contract);
   EXPECT_NE(find_algorithm("W8A8_MXFP8_SVD"), nullptr);
   EXPECT_EQ(find_algorithm("W8A8_MXFP8_SVD_SVD"), nullptr);
+  for (const char* name : {"W8A8_DYNAMIC_SVD", "w8a8_svd_dynamic"}) {
+    EXPECT_EQ(find_algorithm(name)->canonical, "W8A8_SVD_DYNAMIC") << name;
+  }
+  for (const char* alias : {"W4A4_MXFP4_SVD_DYNAMIC", "W4A4_MXFP4_DYNAMIC_SVD"}) {
+    ASSERT_NE(find_algorithm(alias), nullptr) << alias;
+    EXPECT_EQ(find_algorithm(alias)->canonical, "W4A4_MXFP4_SVD");
+  }
   EXPECT_EQ(find_algorithm("FP8_SVD_DYNAMIC"), nullptr);  // attention has no weight
   std::mt19937_64 random(5);
   LayerTensors plain =

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -286,8 +287,10 @@ class Exporter {
 
   void copy_config(const StagingFolder& folder) const {
     if (source_.folder().empty()) return;
+    std::error_code ignored;
+    if (!fs::is_regular_file(source_.folder() / kConfigName, ignored)) return;  // a bare file's
     std::ifstream config(source_.folder() / kConfigName, std::ios::binary);
-    if (!config) return;  // a bare file has none
+    if (!config) return;
     const std::string text{std::istreambuf_iterator<char>(config), {}};
     folder.write(kConfigName, text);
   }

@@ -136,7 +136,8 @@ void require_memory(const MemoryNeeds& needs, const ExportOptions& options) {
   if (options.max_memory_bytes == 0 || needs.bytes <= options.max_memory_bytes) return;
   throw Error(ErrorCode::kResources, "a layer needs more memory than is allowed",
               {.layer = needs.layer,
-               .expected = fmt::format("at most {} MB", options.max_memory_bytes / 1'000'000),
+               .expected = fmt::format("at most {:.4g} MB",
+                                       static_cast<double>(options.max_memory_bytes) / 1e6),
                .found = fmt::format("about {} MB", needs.bytes / 1'000'000),
                .fix = "allow more with --max-memory, use fewer --threads, or give that layer an "
                       "algorithm without low rank or error feedback"});

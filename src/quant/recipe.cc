@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -18,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kRecipeVersion = 1;
+constexpr size_t kMaxRecipe = 16 << 20;  // bytes
 
 class RecipeReader {
  public:
@@ -202,7 +202,13 @@ Recipe read_recipe(const fs::path& file) {
   if (!in || fs::is_directory(file)) {
     throw Error(ErrorCode::kInput, "the recipe cannot be read", {.file = file.string()});
   }
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  std::string text(kMaxRecipe + 1, '\0');  // a pipe has no size
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(in.gcount()));
+  if (text.size() > kMaxRecipe) {
+    throw Error(ErrorCode::kInput, "the recipe is too large",
+                {.file = file.string(), .expected = fmt::format("at most {} bytes", kMaxRecipe)});
+  }
   return parse_recipe(file, text);
 }
 

@@ -146,6 +146,7 @@ TEST(Recipe, MustBeAFile) {
   for (const fs::path& file : {folder / "none.yaml", folder.path()}) {
     expect_error(ErrorCode::kInput, {"cannot be read"}, [&] { read_recipe(file); });
   }
+  expect_error(ErrorCode::kInput, {"the recipe is too large"}, [] { read_recipe("/dev/zero"); });
 }
 
 }  // namespace

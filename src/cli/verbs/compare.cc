@@ -18,6 +18,7 @@
 #include "format/descriptor.h"
 #include "format/output_file.h"
 #include "mezzotint/error.h"
+#include "models/flux.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -80,6 +81,14 @@ void check_gates(const Options& options, const ComparisonReport& report) {
   }
 }
 
+// Before the float model runs, which takes long.
+void check_forms(const ComparisonSetup& setup, const ExecContext& ctx) {
+  if (setup.loading.strictness == Strictness::kLenient) return;  // it would say everything twice
+  for (const FormSource& form : setup.forms) {
+    load_flux(form.folder, ctx, setup.loading, nullptr, setup.model);
+  }
+}
+
 int run(Session& session, const Options& options) {
   check_output_file(options.out, options.force ? Existing::kReplace : Existing::kRefuse);
   const Pipeline pipeline = read_pipeline(options.model);
@@ -89,6 +98,7 @@ int run(Session& session, const Options& options) {
                                  .request = image_request(options, pipeline),
                                  .loading = options.loading,
                                  .statistics = options.statistics};
+  check_forms(setup, session.context());
   const ComparisonReport report = run_comparison(setup, pipeline, session);
   write_file_atomically(options.out, report_html(report));
   for (const std::string& note : report.notes) session.note("note   " + note);

@@ -225,7 +225,7 @@ int run(Session& session, const Options& options) {
   const Surroundings found = read_surroundings(options);
   require_decoder(options, found);
   Report loaded;
-  const auto model = load_flux(source, ctx, options.loading, &loaded);
+  const auto model = load_flux(source, ctx, options.loading, &loaded, options.model);
   SampleRequest request = make_request(options, found, *model);
   Progress progress = session.progress("generating");
   std::vector<double> seconds;

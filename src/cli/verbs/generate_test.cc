@@ -169,6 +169,30 @@ TEST_F(GenerateVerb, NoStrictListsWhatItForgave) {
   EXPECT_EQ(compared["forms"][0]["layers"]["unmatched"].size(), 1u);
 }
 
+// As upstream's exporter writes it.
+TEST_F(GenerateVerb, AQuantizedFolderWithoutConfigHasTheModels) {
+  const std::string folder = quantized("w8a8_dynamic");
+  const auto generate = [&](const char* name) {
+    return run({"generate", model_, "--quant", folder, "--prompt-id", "0", "-o", path(name)});
+  };
+  ASSERT_EQ(generate("a.png").code, 0);
+  fs::remove(fs::path(folder) / "config.json");
+  const CliResult result = generate("b.png");
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(file_text(path("a.png")), file_text(path("b.png")));
+}
+
+TEST_F(GenerateVerb, CompareLoadsEveryFormBeforeTheFloatModelRuns) {
+  const std::string folder = quantized("w8a8_dynamic");
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors") fs::resize_file(entry.path(), 1000);
+  }
+  const CliResult result =
+      run({"compare", model_, "--quant", folder, "--prompts", "1", "-o", path("r.html")});
+  EXPECT_EQ(result.code, 3);
+  EXPECT_FALSE(contains(result.err, "generating")) << result.err;
+}
+
 TEST_F(GenerateVerb, CompareWritesOneReport) {
   const std::string folder = quantized("w8a16");
   const CliResult result =

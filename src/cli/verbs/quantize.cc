@@ -175,11 +175,12 @@ Report run_export(const Session& session, const Options& options, const WeightSt
   }
 }
 
+// Of an export; what else lay in the folder before is not named.
 std::vector<std::string> files_in(const fs::path& folder) {
   std::vector<std::string> names;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_regular_file() && !name.starts_with('.')) names.push_back(name);
+    if (name.starts_with("quant_model_") || name == "config.json") names.push_back(name);
   }
   std::ranges::sort(names);
   return names;

@@ -44,7 +44,7 @@ def quantize(
             raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
         if not isinstance(path, (str, os.PathLike)) or not str(path).strip():
             raise ConfigError(f"quant_des_path: expected the path of a descriptor, got {path!r}")
-        check_arguments(model, path, policy, dtype, compat)
+        check_arguments(model, path, policy, dtype, compat, strict)
         options = LoadOptions(policy, dtype, map, strict, compat == "upstream")
         load_into(model, path, options, Classes(_make, FP8RotateQuantFA.held))
     except (TypeError, ValueError, RuntimeError) as error:  # mezzotint.Error is a RuntimeError
