@@ -9,8 +9,6 @@
 #include <string>
 #include <vector>
 
-#include <gtest/gtest.h>
-
 #include "kernels/linear_problem.h"
 
 namespace mezzotint::linear_problem {
@@ -191,8 +189,9 @@ inline std::vector<Scales> scales_of(const LinearKernel& row) {
   return {Scales::kChannel, Scales::kGroups, Scales::kOffsets};
 }
 
-inline std::string row_test_name(const testing::TestParamInfo<const LinearKernel*>& info) {
-  std::string name(info.param->name);
+// "int8_vnni/avx2" as a part of a test's name.
+inline std::string row_test_name(const LinearKernel& row) {
+  std::string name(row.name);
   for (char& c : name) {
     if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
   }

@@ -77,14 +77,8 @@ inline void make_mx_activations(Problem& p) {
                   p.size.m, ExecContext({.threads = 1}));
 }
 
-inline void make_activations(Problem& p, ActivationForm form, uint32_t seed) {
-  p.x_stride = p.size.k + kXPadding;
-  p.x_floats = floats(p.size.m * p.x_stride, seed);
-  const auto row = [&](int64_t m) { return p.x_floats.begin() + m * p.x_stride; };
-  *row(0) = 300.0f;  // meets the weight that ComparisonSeesOneCorruptedWeight changes
-  if (p.size.m > 2) std::fill_n(row(1), p.size.k, 0.0f);
-  if (p.size.m > 3) *row(2) = std::numeric_limits<float>::infinity();
-  if (p.size.m > 4) *row(3) = std::numeric_limits<float>::quiet_NaN();
+// x as the form has it, from x_floats.
+inline void fill_activations(Problem& p, ActivationForm form) {
   p.x = as_type(p.x_floats, p.type);
   if (form == ActivationForm::kFloat) return;
   if (form == ActivationForm::kMxRows) {
@@ -105,6 +99,17 @@ inline void make_activations(Problem& p, ActivationForm form, uint32_t seed) {
                      .scale = p.x_scale.data(),
                      .sum = p.x_sum.data()},
                     p.size.m, ExecContext({.threads = 1}));
+}
+
+inline void make_activations(Problem& p, ActivationForm form, uint32_t seed) {
+  p.x_stride = p.size.k + kXPadding;
+  p.x_floats = floats(p.size.m * p.x_stride, seed);
+  const auto row = [&](int64_t m) { return p.x_floats.begin() + m * p.x_stride; };
+  *row(0) = 300.0f;  // meets the weight that ComparisonSeesOneCorruptedWeight changes
+  if (p.size.m > 2) std::fill_n(row(1), p.size.k, 0.0f);
+  if (p.size.m > 3) *row(2) = std::numeric_limits<float>::infinity();
+  if (p.size.m > 4) *row(3) = std::numeric_limits<float>::quiet_NaN();
+  fill_activations(p, form);
 }
 
 inline bool is_float_element(Element element) {
@@ -168,26 +173,33 @@ inline void fill_w_floats(Problem& p, const std::byte* codes) {
   }
 }
 
-inline void make_weights(Problem& p, LayoutId layout, uint32_t seed) {
-  const int64_t count = p.size.n * p.size.k;
+// The packed weight of the codes that a file would hold, or of w_floats.
+inline void fill_weights(Problem& p, LayoutId layout, const std::vector<int8_t>& codes_of_file) {
   WeightCodes w{p.element, p.size.n, p.size.k, nullptr};
-  std::vector<int8_t> q;
   std::vector<std::byte> values;
   if (!is_float_element(p.element)) {
-    q = codes(p.size.n * code_row_bytes(p.element, p.size.k), seed);
-    if (p.element == Element::kE4M3) clear_nans(q);
-    w.data = reinterpret_cast<const std::byte*>(q.data());
-    make_scales(p, seed + 1);
+    w.data = reinterpret_cast<const std::byte*>(codes_of_file.data());
     fill_w_floats(p, w.data);
   } else {
-    p.w_floats = floats(count, seed);
     values = as_type(p.w_floats, type_of(p.element));
-    for (int64_t i = 0; i < count; ++i) {
-      p.w_floats[static_cast<size_t>(i)] = load_float(values.data(), type_of(p.element), i);
+    for (size_t i = 0; i < p.w_floats.size(); ++i) {
+      p.w_floats[i] = load_float(values.data(), type_of(p.element), static_cast<int64_t>(i));
     }
     w.data = values.data();
   }
   p.blob = pack_weight(layout_row(layout), w, 0);
+}
+
+inline void make_weights(Problem& p, LayoutId layout, uint32_t seed) {
+  std::vector<int8_t> q;
+  if (is_float_element(p.element)) {
+    p.w_floats = floats(p.size.n * p.size.k, seed);
+  } else {
+    q = codes(p.size.n * code_row_bytes(p.element, p.size.k), seed);
+    if (p.element == Element::kE4M3) clear_nans(q);
+    make_scales(p, seed + 1);
+  }
+  fill_weights(p, layout, q);
 }
 
 inline QuantScheme scheme_of(Element element, Scales scales, int64_t group) {

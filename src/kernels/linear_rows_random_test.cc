@@ -104,7 +104,8 @@ std::vector<const LinearKernel*> rows_to_compare() {
   return rows;
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, RandomLinear, testing::ValuesIn(rows_to_compare()), row_test_name);
+INSTANTIATE_TEST_SUITE_P(Table, RandomLinear, testing::ValuesIn(rows_to_compare()),
+                         [](const auto& info) { return row_test_name(*info.param); });
 
 }  // namespace
 }  // namespace mezzotint

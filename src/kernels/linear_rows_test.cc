@@ -167,7 +167,8 @@ std::vector<const LinearKernel*> every_row() {
   return rows;
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, LinearRows, testing::ValuesIn(every_row()), row_test_name);
+INSTANTIATE_TEST_SUITE_P(Table, LinearRows, testing::ValuesIn(every_row()),
+                         [](const auto& info) { return row_test_name(*info.param); });
 
 TEST(LinearDriver, RunsTheRowItIsGiven) {
   // A row that only counts: nothing else may be called in its place.
