@@ -48,7 +48,7 @@ double rate_of(int threads, int64_t chunks, double amount,
 }
 
 double loop_rate(const PeakLoop& loop, int threads) {
-  constexpr int64_t kTurns = 20'000;  // 320,000 instructions: 0.1 ms
+  constexpr int64_t kTurns = 20'000;  // 300,000 instructions: 0.1 ms
   // A millisecond on one thread; as long as several time slices on several.
   const int64_t chunks = threads == 1 ? 10 : 150 * threads;
   return rate_of(threads, chunks, loop.operations(kTurns * chunks),

@@ -182,7 +182,7 @@ void multiply(float factor, float* y, int64_t n) noexcept {
 float amax_of_run(const float* x, int64_t n) noexcept {
   Vec largest = splat(0.0f);
   for_each_block(n, [&](int64_t i, auto part) {
-    largest = max_magnitude(largest, load_lanes(part, x + i, 0.0f));
+    largest = max_magnitude(largest, magnitude(load_lanes(part, x + i, 0.0f)));
   });
   return largest_lane(largest);
 }

@@ -2,12 +2,14 @@
 // multiply-adds. Included after that ISA's vec16.h, with MZ_ISA naming its namespace and with
 // kTileRows x kTileVectors, the accumulators that its registers hold.
 
+#include <bit>
 #include <cstdint>
 
 #include "kernels/float_panel_rows.h"
 #include "kernels/ops.h"
 #include "kernels/panel_layout.h"
 #include "kernels/panel_tiles.inl"
+#include "numerics/e4m3.h"
 #include "numerics/e8m0.h"
 #include "numerics/mx.h"
 
@@ -19,6 +21,7 @@ constexpr int kHalves = 2;  // vectors of 16 columns in a panel
 // --- the layouts: 8 k of 16 columns as floats ----------------------------------------------------
 
 struct Int8Weights {
+  static constexpr bool kMxBlocks = false;
   static const std::byte* panel(const LinearTile& tile, int64_t n) {
     return tile.w + byte_panel_offset(n, 0, tile.k);
   }
@@ -31,6 +34,7 @@ struct Int8Weights {
 };
 
 struct E4M3Weights {
+  static constexpr bool kMxBlocks = true;
   static const std::byte* panel(const LinearTile& tile, int64_t n) {
     return Int8Weights::panel(tile, n);
   }
@@ -43,6 +47,7 @@ struct E4M3Weights {
 };
 
 struct Int4Weights {
+  static constexpr bool kMxBlocks = false;
   static const std::byte* panel(const LinearTile& tile, int64_t n) {
     return tile.w + word_panel_offset(n, 0, tile.k) * kWordBytes;
   }
@@ -59,6 +64,7 @@ struct Int4Weights {
 };
 
 struct Bf16Weights {
+  static constexpr bool kMxBlocks = false;
   static const std::byte* panel(const LinearTile& tile, int64_t n) {
     return tile.w + bf16_panel_offset(n, 0, tile.k) * kBytes;
   }
@@ -93,15 +99,25 @@ struct RunScale {
   alignas(64) float offset[kPanelColumns];
 };
 
+// Of block i of the columns that exist, else 2^-127.
+inline void load_mx_scales(const LinearTile& tile, int64_t n, int64_t i, float* scale) {
+  const int64_t columns = tile.n - n < kPanelColumns ? tile.n - n : kPanelColumns;
+  const int64_t blocks = mx_blocks(tile.k);
+  alignas(64) int32_t byte[kPanelColumns];
+  for (int64_t c = 0; c < columns; ++c) byte[c] = tile.w_block_scale[(n + c) * blocks + i];
+  for (int64_t c = columns; c < kPanelColumns; ++c) byte[c] = 0;
+  for (int64_t c = 0; c < kPanelColumns; ++c) {  // e8m0_to_float without branches
+    const int32_t bits = byte[c] == 0 ? 0x00400000 : byte[c] << 23;
+    scale[c] = std::bit_cast<float>(byte[c] == kE8M0NaN ? 0x7fc00000 : bits);
+  }
+}
+
 inline void load_run_scale(const LinearTile& tile, int64_t n, int64_t run, int64_t i,
                            RunScale& out) {
   const int64_t columns = tile.n - n < kPanelColumns ? tile.n - n : kPanelColumns;
   const auto same = [](float value) __attribute__((always_inline)) { return value; };
   if (tile.w_block_scale != nullptr) {
-    const int64_t blocks = mx_blocks(tile.k);
-    column_values(
-        tile.w_block_scale + n * blocks, blocks, i, columns, 0.0f,
-        [](uint8_t byte) __attribute__((always_inline)) { return e8m0_to_float(byte); }, out.scale);
+    load_mx_scales(tile, n, i, out.scale);
   } else {
     const int64_t runs = tile.k / run;
     column_values(tile.w_scale + n * runs, runs, i, columns, 0.0f, same, out.scale);
@@ -131,6 +147,53 @@ inline void scale_panel(const LinearTile& tile, int64_t n, int64_t k, int64_t de
       }
     }
     at = end;
+  }
+}
+
+// Whether load_small_e4m3 may read them: no NaN among the codes, and no scale whose product with
+// 2^8 overflows.
+inline bool is_plain_e4m3(const uint8_t* codes, int64_t count, const float* scale) {
+  uint8_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto magnitude = static_cast<uint8_t>(codes[i] & 0x7fu);
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  int32_t beyond = 0;
+  for (int64_t c = 0; c < kPanelColumns; ++c) beyond |= scale[c] <= 0x1p119f ? 0 : 1;
+  return largest != kE4M3NaN && beyond == 0;
+}
+
+// Asks for the bytes of the next panel that stand where these do.
+template <typename Weights>
+[[gnu::always_inline]] inline void prefetch_next_panel(const LinearTile& tile, int64_t n,
+                                                       const std::byte* codes, int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  const std::byte* next = codes + (Weights::panel(tile, kPanelColumns) - Weights::panel(tile, 0));
+  if (n + kPanelColumns >= tile.n_end) return;
+  for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(next + at);
+}
+
+// The codes of MX blocks times their scales, as decode and scale_panel give them.
+inline void expand_mx_panel(const LinearTile& tile, int64_t n, int64_t k, int64_t depth,
+                            float* out) {
+  alignas(64) float scales[kPanelColumns];
+  for (int64_t i = 0; i < depth; i += kMxBlock) {
+    const int64_t rows = panel_k(depth - i < kMxBlock ? depth - i : kMxBlock);
+    const auto* codes =
+        reinterpret_cast<const uint8_t*>(E4M3Weights::panel(tile, n)) + (k + i) * kPanelColumns;
+    load_mx_scales(tile, n, (k + i) / kMxBlock, scales);
+    const bool plain = is_plain_e4m3(codes, rows * kPanelColumns, scales);
+    prefetch_next_panel<E4M3Weights>(tile, n, reinterpret_cast<const std::byte*>(codes),
+                                     rows * kPanelColumns);
+    for (int half = 0; half < kHalves; ++half) {
+      const Vec scale = load(scales + half * kLanes);
+      const Vec larger = scale * splat(0x1p8f);
+      for (int64_t j = 0; j < rows; ++j) {
+        const int64_t at = j * kPanelColumns + half * kLanes;
+        store(out + i * kPanelColumns + at,
+              plain ? load_small_e4m3(codes + at) * larger : load_e4m3(codes + at) * scale);
+      }
+    }
   }
 }
 
@@ -225,8 +288,13 @@ struct FloatMath {
   }
   static const float* expand(const LinearTile& tile, int64_t n, int64_t k, int64_t depth,
                              float* out) {
+    if constexpr (Weights::kMxBlocks) {
+      expand_mx_panel(tile, n, k, depth, out);
+      return out;
+    }
     const std::byte* step = Weights::panel(tile, n) + k / kPanelStep * Weights::kStepBytes;
     for (int64_t i = 0; i < depth; i += kPanelStep) {
+      prefetch_next_panel<Weights>(tile, n, step, Weights::kStepBytes);
       for (int half = 0; half < kHalves; ++half) {
         Vec w[kPanelStep];
         Weights::decode(step, half, w);

@@ -12,88 +12,118 @@
 namespace mezzotint::MZ_ISA {
 namespace {
 
-struct MxBlock {
-  Vec lo, hi;
+// A row goes through these floats 512 at a time: loaded and smoothed, divided by the outer scale of
+// dual level, with a scale for every block, and then come the codes. In one loop over blocks every
+// code would wait for the scalar arithmetic of its scale.
+struct Span {
+  alignas(64) float buffer[kDualBlock];
+  const float* x;  // the buffer, or the row itself; zeros from count to the end of a block
+  int64_t count;
+  uint8_t scale[kDualBlock / kMxBlock];
 };
 static_assert(kMxBlock == 2 * kLanes);
 
-// One block of x, smoothed; zeros behind `count`.
-template <typename Type>
-[[gnu::always_inline]] inline MxBlock load_mx_block(Type type, const QuantizeMxTile& tile,
-                                                    const void* x, int64_t k) {
-  const auto half = [&](int64_t first) __attribute__((always_inline)) {
-    const auto load = [&](auto part) __attribute__((always_inline)) {
-      const Vec v = load_as(type, part, x, first);
-      return tile.mul == nullptr ? v : v * load_lanes(part, tile.mul + first, 0.0f);
-    };
-    if (first + kLanes <= tile.k) return load(WholeBlock{});
-    if (first < tile.k) return load(PartOfBlock{tile.k - first});
-    return splat(0.0f);
-  };
-  return {half(k), half(k + kLanes)};
+template <FloatType T>
+void load_span(FloatTypeTag<T> type, const QuantizeMxTile& tile, const void* x, int64_t first,
+               Span& span) {
+  if constexpr (T == FloatType::kF32) {
+    span.x = static_cast<const float*>(x) + first;
+    if (tile.mul == nullptr && span.count % kMxBlock == 0) return;
+  }
+  span.x = span.buffer;
+  for_each_block(span.count, [&](int64_t i, auto part) __attribute__((always_inline)) {
+    store(span.buffer + i, load_as(type, part, x, first + i));
+  });
+  if (tile.mul != nullptr) {
+    const float* mul = tile.mul + first;
+    for_each_block(span.count, [&](int64_t i, auto part) __attribute__((always_inline)) {
+      store(span.buffer + i, load(span.buffer + i) * load_lanes(part, mul + i, 0.0f));
+    });
+  }
+  const int64_t stored = (span.count + kLanes - 1) / kLanes * kLanes;
+  if (stored % kMxBlock != 0) store(span.buffer + stored, splat(0.0f));
 }
 
-// The scale's byte and 32 codes.
-[[gnu::always_inline]] inline uint8_t quantize_mx_block(const MxBlock& x, Element element,
-                                                        uint8_t* codes) {
-  const float amax = largest_lane(max_magnitude(x.lo, x.hi));
-  const uint8_t byte = mx_scale_byte(amax, element, MxScaleRule::kFloor, kExporterCeilX);
+// The floor rule reads the exponent alone.
+[[gnu::always_inline]] inline uint8_t scale_of_block(Element element, Vec lo, Vec hi) {
+  return mx_scale_byte(largest_binade(lo, hi), element, MxScaleRule::kFloor, kExporterCeilX);
+}
+
+void scale_blocks(Element element, Span& span) {
+  for (int64_t i = 0; i < span.count; i += kMxBlock) {
+    span.scale[i / kMxBlock] = scale_of_block(element, load(span.x + i), load(span.x + i + kLanes));
+  }
+}
+
+// The same of x divided by the outer scale, which it returns. What is not finite does not count for
+// that.
+float divide_and_scale_blocks(Element element, Span& span) {
+  Vec amax = splat(0.0f);
+  for (int64_t i = 0; i < span.count; i += kLanes) {
+    amax = max_of(amax, finite_or_zero(magnitude(load(span.x + i))));
+  }
+  const float scale = dual_scale(largest_lane(amax));
+  const auto divided = [&](int64_t i) __attribute__((always_inline)) {
+    return scale == 0.0f ? splat(0.0f) : load(span.x + i) / splat(scale);
+  };
+  for (int64_t i = 0; i < span.count; i += kMxBlock) {
+    const Vec lo = divided(i), hi = divided(i + kLanes);
+    store(span.buffer + i, lo);
+    store(span.buffer + i + kLanes, hi);
+    span.scale[i / kMxBlock] = scale_of_block(element, lo, hi);
+  }
+  span.x = span.buffer;
+  return scale;
+}
+
+template <Element kElement>
+[[gnu::always_inline]] inline void encode_block(const float* x, uint8_t byte, uint8_t* codes) {
   if (byte == 0 || byte == kE8M0NaN) {
     __builtin_memset(codes, 0, kMxBlock);
-    return byte;
-  }
-  const Vec reciprocal = splat(e8m0_to_float(static_cast<uint8_t>(2 * kE8M0Bias - byte)));
-  if (element == Element::kE2M1) {
-    store_e2m1(codes, x.lo * reciprocal);
-    store_e2m1(codes + kLanes, x.hi * reciprocal);
-  } else {
-    store_e4m3(codes, x.lo * reciprocal);
-    store_e4m3(codes + kLanes, x.hi * reciprocal);
-  }
-  return byte;
-}
-
-// Block b of row m.
-[[gnu::always_inline]] inline void write_mx_block(const QuantizeMxTile& tile, int64_t m, int64_t b,
-                                                  const MxBlock& x) {
-  const int64_t k = b * kMxBlock;
-  uint8_t* codes = tile.q + m * tile.k + k;
-  uint8_t* scale = tile.block_scale + m * mx_blocks(tile.k) + b;
-  if (k + kMxBlock <= tile.k) {
-    *scale = quantize_mx_block(x, tile.element, codes);
     return;
   }
+  const Vec reciprocal = splat(e8m0_to_float(static_cast<uint8_t>(2 * kE8M0Bias - byte)));
+  for (int64_t i = 0; i < kMxBlock; i += kLanes) {
+    const Vec v = load(x + i) * reciprocal;
+    if constexpr (kElement == Element::kE2M1) {
+      store_small_e2m1(codes + i, v);
+    } else {
+      store_small_e4m3(codes + i, v);
+    }
+  }
+}
+
+template <Element kElement>
+void encode_span(const Span& span, uint8_t* codes) {
+  int64_t i = 0;
+  for (; i + kMxBlock <= span.count; i += kMxBlock) {
+    encode_block<kElement>(span.x + i, span.scale[i / kMxBlock], codes + i);
+  }
+  if (i == span.count) return;
   uint8_t whole[kMxBlock];
-  *scale = quantize_mx_block(x, tile.element, whole);
-  __builtin_memcpy(codes, whole, static_cast<size_t>(tile.k - k));
+  encode_block<kElement>(span.x + i, span.scale[i / kMxBlock], whole);
+  __builtin_memcpy(codes + i, whole, static_cast<size_t>(span.count - i));
 }
 
 template <typename Type>
 void quantize_mx_row(Type type, const QuantizeMxTile& tile, const void* x, int64_t m) {
-  for (int64_t b = 0; b < mx_blocks(tile.k); ++b) {
-    write_mx_block(tile, m, b, load_mx_block(type, tile, x, b * kMxBlock));
-  }
-}
-
-// Two levels: the blocks of 32 hold x / s, s of 512 elements.
-template <typename Type>
-void quantize_dual_row(Type type, const QuantizeMxTile& tile, const void* x, int64_t m) {
-  constexpr int64_t kBlocks = kDualBlock / kMxBlock;
-  const int64_t blocks = mx_blocks(tile.k);
-  for (int64_t first = 0; first < blocks; first += kBlocks) {
-    const int64_t end = first + kBlocks < blocks ? first + kBlocks : blocks;
-    Vec amax = splat(0.0f);
-    for (int64_t b = first; b < end; ++b) {
-      const MxBlock block = load_mx_block(type, tile, x, b * kMxBlock);
-      amax = max_magnitude(amax, max_magnitude(finite_or_zero(block.lo), finite_or_zero(block.hi)));
+  Span span;
+  for (int64_t k = 0; k < tile.k; k += kDualBlock) {
+    span.count = tile.k - k < kDualBlock ? tile.k - k : kDualBlock;
+    load_span(type, tile, x, k, span);
+    if (tile.dual_scale == nullptr) {
+      scale_blocks(tile.element, span);
+    } else {
+      tile.dual_scale[m * dual_blocks(tile.k) + k / kDualBlock] =
+          divide_and_scale_blocks(tile.element, span);
     }
-    const float scale = dual_scale(largest_lane(amax));
-    tile.dual_scale[m * dual_blocks(tile.k) + first / kBlocks] = scale;
-    for (int64_t b = first; b < end; ++b) {
-      const MxBlock block = load_mx_block(type, tile, x, b * kMxBlock);
-      const MxBlock zero = {splat(0.0f), splat(0.0f)};
-      const MxBlock inner = {block.lo / splat(scale), block.hi / splat(scale)};
-      write_mx_block(tile, m, b, scale == 0.0f ? zero : inner);
+    __builtin_memcpy(tile.block_scale + m * mx_blocks(tile.k) + k / kMxBlock, span.scale,
+                     static_cast<size_t>(mx_blocks(span.count)));
+    uint8_t* codes = tile.q + m * tile.k + k;
+    if (tile.element == Element::kE2M1) {
+      encode_span<Element::kE2M1>(span, codes);
+    } else {
+      encode_span<Element::kE4M3>(span, codes);
     }
   }
 }
@@ -105,11 +135,7 @@ void quantize_mx(const QuantizeMxTile& tile) noexcept {
     for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
       const void* x =
           static_cast<const char*>(tile.x) + m * tile.x_stride * float_size(tile.x_type);
-      if (tile.dual_scale == nullptr) {
-        quantize_mx_row(type, tile, x, m);
-      } else {
-        quantize_dual_row(type, tile, x, m);
-      }
+      quantize_mx_row(type, tile, x, m);
     }
   });
 }

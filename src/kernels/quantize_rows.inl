@@ -21,7 +21,7 @@ template <typename Type>
 float row_amax(Type type, const void* x, const float* mul, int64_t k) {
   Vec amax = splat(0.0f);
   for_each_block(k, [&](int64_t i, auto part) {
-    amax = max_magnitude(amax, smoothed(part, load_as(type, part, x, i), mul, i));
+    amax = max_magnitude(amax, magnitude(smoothed(part, load_as(type, part, x, i), mul, i)));
   });
   return largest_lane(amax);
 }
@@ -48,21 +48,22 @@ Codes codes_of(const QuantizeRowsTile& tile, float amax) {
   return {int8_token_scale(amax), 0.0f, -kInt8Max, kInt8Max};
 }
 
-// q has room for whole blocks: its stride is a multiple of 64.
+// q has room for whole blocks: its stride is a multiple of 64. Between integers it is the same to
+// clamp and then to round.
 template <typename Type>
 int32_t quantize_row(Type type, const void* x, const float* mul, const Codes& codes, int64_t k,
                      int8_t* q) {
-  Vec sum = splat(0.0f);  // exact: 128 * k / 16 < 2^24
+  auto sum = nearest_integers(splat(0.0f));
   for_each_block(k, [&](int64_t i, auto part) {
     const Vec v = smoothed(part, load_as(type, part, x, i), mul, i);
-    const Vec rounded = round_half_even(v / splat(codes.scale) + splat(codes.zero));
-    const Vec code = max_of(splat(codes.low), min_of(splat(codes.high), rounded));
+    const Vec t = v / splat(codes.scale) + splat(codes.zero);
+    const auto code = nearest_integers(max_of(splat(codes.low), min_of(splat(codes.high), t)));
     store_int8(q + i, code);
     sum = sum + code;
   });
   // Lanes behind k read 0, whose code is the zero point.
   const int64_t behind = (kLanes - k % kLanes) % kLanes;
-  return sum_integers(sum) - static_cast<int32_t>(behind) * static_cast<int32_t>(codes.zero);
+  return sum_lanes(sum) - static_cast<int32_t>(behind) * static_cast<int32_t>(codes.zero);
 }
 
 }  // namespace

@@ -12,18 +12,20 @@ namespace {
 
 // --- integers ------------------------------------------------------------------------------------
 
-inline void store_codes(WholeBlock, int8_t* codes, Vec v) { store_int8(codes, v); }
-inline void store_codes(PartOfBlock part, int8_t* codes, Vec v) {
+inline void store_nearest(WholeBlock, int8_t* codes, Vec v) {
+  store_int8(codes, nearest_integers(v));
+}
+inline void store_nearest(PartOfBlock part, int8_t* codes, Vec v) {
   int8_t lanes[kLanes];
-  store_int8(lanes, v);
+  store_int8(lanes, nearest_integers(v));
   __builtin_memcpy(codes, lanes, static_cast<size_t>(part.count));
 }
 
 void integer_codes(const float* w, const IntegerGrid& grid, int8_t* codes, int64_t n) noexcept {
   for_each_block(n, [&](int64_t i, auto part) {
     const Vec v = load_lanes(part, w + i, 0.0f);
-    const Vec rounded = round_half_even(v / splat(grid.scale) + splat(grid.zero));
-    store_codes(part, codes + i, max_of(splat(grid.low), min_of(splat(grid.high), rounded)));
+    const Vec t = v / splat(grid.scale) + splat(grid.zero);
+    store_nearest(part, codes + i, max_of(splat(grid.low), min_of(splat(grid.high), t)));
   });
 }
 
@@ -45,15 +47,16 @@ static_assert(kMxBlock == 2 * kLanes);
   return {half(k), half(k + kLanes)};
 }
 
-[[gnu::always_inline]] inline Vec magnitude(Vec v) { return max_magnitude(v, splat(0.0f)); }
-
-// The nearest element of magnitudes, saturating. e2m1: for t of [2^e, 2^(e+1)), e >= 0, one unit is
-// 2^(e-1), the last place of 1.5 * 2^(e+22): adding that rounds.
+// The nearest element of magnitudes, saturating. For t of [2^e, 2^(e+1)), e no less than that of
+// the smallest normal number, one unit is 2^(e-1) or 2^(e-3), the last place of 1.5 * 2^(e+22) or
+// 1.5 * 2^(e+20): adding that rounds.
 template <Element kElement>
 [[gnu::always_inline]] inline Vec nearest_element(Vec t) {
-  if constexpr (kElement == Element::kE4M3) return round_e4m3(t);
-  const Vec unit_place = max_of(splat(1.0f), exponent_part(t)) * splat(0x1.8p22f);
-  return min_of(splat(kE2M1Max), (t + unit_place) - unit_place);
+  constexpr bool kIsE4M3 = kElement == Element::kE4M3;
+  const Vec limited = min_of(t, splat(kIsE4M3 ? kE4M3Max : kE2M1Max));
+  const Vec binade = max_of(splat(kIsE4M3 ? 0x1p-6f : 1.0f), exponent_part(limited));
+  const Vec unit_place = binade * splat(kIsE4M3 ? 0x1.8p20f : 0x1.8p22f);
+  return (limited + unit_place) - unit_place;
 }
 
 [[gnu::always_inline]] inline float reciprocal_of(uint8_t byte) {
@@ -103,14 +106,14 @@ template <Element kElement>
 template <Element kElement>
 [[gnu::always_inline]] inline void store_elements(uint8_t* codes, Vec v) {
   if constexpr (kElement == Element::kE4M3) {
-    store_e4m3(codes, v);
+    store_small_e4m3(codes, v);
   } else {
-    store_e2m1(codes, v);
+    store_small_e2m1(codes, v);
   }
 }
 
 [[gnu::always_inline]] inline float amax_of(const WeightBlock& w) {
-  return largest_lane(max_magnitude(w.lo, w.hi));
+  return largest_lane(max_magnitude(magnitude(w.lo), magnitude(w.hi)));
 }
 
 // 32 codes and the scale's byte.

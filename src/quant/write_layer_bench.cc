@@ -17,7 +17,7 @@
 #include "numerics/int8.h"
 #include "numerics/mx.h"
 #include "quant/algorithm.h"
-#include "quant/effective_weight.h"
+#include "quant/weight_errors.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
@@ -74,7 +74,7 @@ void export_layer(benchmark::State& state, const AlgorithmRow& row, const WriteO
                                                       .tensor = find,
                                                       .dims = {.n = kN, .k = kK},
                                                       .bias = BiasRule::kUnwanted});
-    benchmark::DoNotOptimize(weight_sqnr_db(layer.weight, read, one_thread()));
+    benchmark::DoNotOptimize(weight_errors(layer.weight, read, one_thread()).sqnr_db);
   });
 }
 

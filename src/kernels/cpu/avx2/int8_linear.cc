@@ -1,6 +1,7 @@
 // kInt8Vnni weights for processors without VNNI: codes widened to int16, vpmaddwd, int32 sums.
-// (vpmaddubsw would need no widening, but saturates at 2 * 255 * 127.) Rows of x are widened once
-// per tile into scratch, weights by vpmovzxbw where they are loaded.
+// (vpmaddubsw would need no widening, but saturates at 2 * 255 * 127.) A tile goes through k in
+// blocks whose x and panel of weights stay in the first-level cache: rows of x are widened once per
+// block into scratch, weights by vpmovzxbw where they are loaded, and sums wait in scratch.
 //
 // A step is 4 k of 4 outputs per register, against the 4 codes of x broadcast: lanes 2 j and 2 j +
 // 1 of a sum belong to output j. A tile of 6 rows x 8 outputs: 12 sums, 2 registers of weights, 1
@@ -24,7 +25,9 @@ constexpr int64_t kWidth = 16;  // codes of one widening
 constexpr int64_t kInt16Bytes = 2;
 constexpr int64_t kPanelStepBytes = kVnniPanel * kVnniStep;
 
-constexpr int64_t widened_k(int64_t k) { return (k + kWidth - 1) / kWidth * kWidth; }
+constexpr int64_t kBlockK = 384;
+constexpr int64_t kXStride = kBlockK + 32;  // rows of x in different sets of the cache
+constexpr int64_t kLine = 64;
 
 // Codes of x are padded with zeros to padded_k(k).
 void widen_row(const int8_t* q, int64_t k, int16_t* out) {
@@ -44,59 +47,87 @@ void widen_row(const int8_t* q, int64_t k, int16_t* out) {
   return _mm256_set1_epi64x(step);
 }
 
-// sums[i] = 8 outputs of x[i] times codes + 128.
+// sums[i] += 8 outputs of x[i] times codes + 128. A line at `ahead` is asked for every step.
 template <int kRows>
-[[gnu::noinline]] void int8_block_hot(const int16_t* x, int64_t depth, const uint8_t* w,
-                                      int64_t steps, __m256i* sums) noexcept {
+[[gnu::noinline]] void int8_block_hot(const int16_t* x, const uint8_t* w, int64_t steps,
+                                      const uint8_t* ahead, int32_t* sums) noexcept {
   __m256i acc[kRows][kVectors];
 #pragma GCC unroll 6
   for (int i = 0; i < kRows; ++i) acc[i][0] = acc[i][1] = _mm256_setzero_si256();
+#pragma GCC unroll 2
   for (int64_t step = 0; step < steps; ++step) {
     const __m256i w0 = load_weights(w), w1 = load_weights(w + kWidth);
+    __builtin_prefetch(ahead);
 #pragma GCC unroll 6
     for (int i = 0; i < kRows; ++i) {
-      const __m256i codes = broadcast_step(x + i * depth);
+      const __m256i codes = broadcast_step(x + i * kXStride);
       acc[i][0] = _mm256_add_epi32(acc[i][0], _mm256_madd_epi16(w0, codes));
       acc[i][1] = _mm256_add_epi32(acc[i][1], _mm256_madd_epi16(w1, codes));
     }
     x += kVnniStep;
     w += kPanelStepBytes;
+    ahead += kLine;
   }
 #pragma GCC unroll 6
   for (int i = 0; i < kRows; ++i) {
     // Outputs 0 1 | 4 5 | 2 3 | 6 7.
     const __m256i pairs = _mm256_hadd_epi32(acc[i][0], acc[i][1]);
-    _mm256_store_si256(sums + i, _mm256_permute4x64_epi64(pairs, 0xd8));
+    auto* sum = reinterpret_cast<__m256i*>(sums + i * kInt8TileN);
+    _mm256_store_si256(
+        sum, _mm256_add_epi32(_mm256_load_si256(sum), _mm256_permute4x64_epi64(pairs, 0xd8)));
   }
 }
 
-using BlockFn = void (*)(const int16_t*, int64_t, const uint8_t*, int64_t, __m256i*) noexcept;
+using BlockFn = void (*)(const int16_t*, const uint8_t*, int64_t, const uint8_t*,
+                         int32_t*) noexcept;
 constexpr BlockFn kBlockFns[kMaxRows + 1] = {
     nullptr,           int8_block_hot<1>, int8_block_hot<2>, int8_block_hot<3>,
     int8_block_hot<4>, int8_block_hot<5>, int8_block_hot<6>};
 
+// One block of k of a panel. Two of its calls ask for the block of the next panel, 2 * steps lines.
+void panel_block(const int16_t* x, int64_t rows, const uint8_t* w, int64_t steps,
+                 const uint8_t* next, int64_t columns, int32_t* sums) noexcept {
+  int64_t call = 0;
+  for (int64_t n = 0; n < columns; n += kColumns) {
+    for (int64_t m = 0; m < rows; m += kMaxRows) {
+      const int64_t count = rows - m < kMaxRows ? rows - m : kMaxRows;
+      kBlockFns[count](x + m * kXStride, w + n * kVnniStep, steps,
+                       next + call++ % 2 * steps * kLine, sums + m * kInt8TileN + n);
+    }
+  }
+}
+
 }  // namespace
 
-int64_t int8_vnni_scratch_bytes(int64_t k) { return kInt8TileM * widened_k(k) * kInt16Bytes; }
+int64_t int8_vnni_scratch_bytes(int64_t) {
+  return kInt8TileM * (kXStride * kInt16Bytes + kInt8TileN * int64_t{sizeof(int32_t)});
+}
 
 void int8_vnni_linear(const LinearTile& tile) noexcept {
-  const int64_t depth = widened_k(tile.k);
-  auto* x = reinterpret_cast<int16_t*>(tile.scratch);
-  for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
-    widen_row(tile.xq + m * tile.xq_stride, tile.k, x + (m - tile.m_begin) * depth);
-  }
+  auto* sums = reinterpret_cast<int32_t*>(tile.scratch);
+  auto* x = reinterpret_cast<int16_t*>(sums + kInt8TileM * kInt8TileN);
   const auto* w = reinterpret_cast<const uint8_t*>(tile.w);
+  const int64_t rows = tile.m_end - tile.m_begin;
+  __builtin_memset(sums, 0, static_cast<size_t>(rows * kInt8TileN) * sizeof(int32_t));
+  for (int64_t k = 0; k < tile.k; k += kBlockK) {
+    const int64_t depth = tile.k - k < kBlockK ? tile.k - k : kBlockK;
+    for (int64_t m = 0; m < rows; ++m) {
+      widen_row(tile.xq + (tile.m_begin + m) * tile.xq_stride + k, depth, x + m * kXStride);
+    }
+    for (int64_t n = tile.n_begin; n < tile.n_end; n += kVnniPanel) {
+      const int64_t columns = tile.n_end - n < kVnniPanel ? tile.n_end - n : kVnniPanel;
+      const uint8_t* block = w + vnni_offset(n, k, tile.k);
+      panel_block(x, rows, block, vnni_steps(depth), block + vnni_panel_bytes(tile.k), columns,
+                  sums + (n - tile.n_begin));
+    }
+  }
   for (int64_t n = tile.n_begin; n < tile.n_end; n += kColumns) {
     const Int8Columns columns = int8_columns(tile, n);
-    for (int64_t m = tile.m_begin; m < tile.m_end; m += kMaxRows) {
-      const int64_t rows = tile.m_end - m < kMaxRows ? tile.m_end - m : kMaxRows;
-      __m256i sums[kMaxRows];
-      kBlockFns[rows](x + (m - tile.m_begin) * depth, depth, w + vnni_offset(n, 0, tile.k),
-                      vnni_steps(tile.k), sums);
-      for (int64_t i = 0; i < rows; ++i) {
-        const __m256i offset = _mm256_set1_epi32(kVnniOffset * tile.x_sum[m + i]);
-        write_int8(tile, m + i, n, columns, _mm256_sub_epi32(sums[i], offset));
-      }
+    for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
+      const auto* sum = reinterpret_cast<const __m256i*>(sums + (m - tile.m_begin) * kInt8TileN +
+                                                         n - tile.n_begin);
+      const __m256i offset = _mm256_set1_epi32(kVnniOffset * tile.x_sum[m]);
+      write_int8(tile, m, n, columns, _mm256_sub_epi32(_mm256_load_si256(sum), offset));
     }
   }
 }

@@ -39,10 +39,12 @@ MZ_VEC Vec round_half_even(Vec a) {
           _mm256_round_ps(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
 
+MZ_VEC __m256 magnitude(__m256 a) {
+  return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MAX)));
+}
+MZ_VEC Vec magnitude(Vec a) { return {magnitude(a.lo), magnitude(a.hi)}; }
 MZ_VEC __m256 max_magnitude(__m256 a, __m256 b) {
-  const __m256i mask = _mm256_set1_epi32(0x7fffffff);
-  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(a), mask),
-                                              _mm256_and_si256(_mm256_castps_si256(b), mask)));
+  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
 }
 MZ_VEC Vec max_magnitude(Vec a, Vec b) {
   return {max_magnitude(a.lo, b.lo), max_magnitude(a.hi, b.hi)};
@@ -53,6 +55,9 @@ MZ_VEC float largest_lane(Vec a) {
   const __m128i m4 = _mm_max_epi32(_mm256_castsi256_si128(m8), _mm256_extracti128_si256(m8, 1));
   const __m128i m2 = _mm_max_epi32(m4, _mm_shuffle_epi32(m4, 0x4e));
   return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(m2, _mm_shuffle_epi32(m2, 0xb1))));
+}
+MZ_VEC float largest_binade(Vec a, Vec b) {
+  return largest_lane(max_magnitude(magnitude(a), magnitude(b)));
 }
 MZ_VEC __m256 finite_or_zero(__m256 a) {
   const __m256i bits = _mm256_castps_si256(a);
@@ -103,8 +108,17 @@ MZ_VEC float sum_lanes(Vec a) {
   return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
 }
 
-MZ_VEC int32_t sum_integers(Vec a) {
-  const __m256i s8 = _mm256_add_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
+struct Integers {
+  __m256i lo, hi;
+};
+MZ_VEC Integers nearest_integers(Vec a) {
+  return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)};
+}
+MZ_VEC Integers operator+(Integers a, Integers b) {
+  return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+}
+MZ_VEC int32_t sum_lanes(Integers a) {
+  const __m256i s8 = _mm256_add_epi32(a.lo, a.hi);
   const __m128i s4 = _mm_add_epi32(_mm256_castsi256_si128(s8), _mm256_extracti128_si256(s8, 1));
   const __m128i s2 = _mm_add_epi32(s4, _mm_shuffle_epi32(s4, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(s2, _mm_shuffle_epi32(s2, 0xb1)));
@@ -153,9 +167,8 @@ MZ_VEC Vec load_int8(const int8_t* p) {
 MZ_VEC __m256i pack_words(__m256i lo, __m256i hi) {
   return _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, hi), 0xd8);
 }
-MZ_VEC void store_int8(int8_t* p, Vec a) {
-  const __m256i q16 = _mm256_permute4x64_epi64(
-      _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)), 0xd8);
+MZ_VEC void store_int8(int8_t* p, Integers a) {
+  const __m256i q16 = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm_packs_epi16(_mm256_castsi256_si128(q16), _mm256_extracti128_si256(q16, 1)));
 }
@@ -186,21 +199,37 @@ MZ_VEC Vec load_e4m3(const uint8_t* p) {
           e4m3_values(_mm256_cvtepu8_epi32(_mm_srli_si128(code, 8)))};
 }
 
+MZ_VEC Vec load_small_e4m3(const uint8_t* p) {
+  const __m256i codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i halves = _mm256_and_si256(_mm256_slli_epi16(codes, 7),
+                                          _mm256_set1_epi16(static_cast<int16_t>(0xbf80)));
+  return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+          _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
+}
+
 MZ_VEC __m256i e4m3_codes(__m256 a) {
   const __m256 rounded = round_e4m3(a);
   const __m256 sign = _mm256_and_ps(rounded, _mm256_set1_ps(-0.0f));
   const __m256 upper = _mm256_mul_ps(_mm256_xor_ps(rounded, sign), _mm256_set1_ps(0x1p-120f));
-  const __m256i code = _mm256_or_si256(_mm256_srli_epi32(_mm256_castps_si256(upper), 20),
-                                       _mm256_srli_epi32(_mm256_castps_si256(sign), 24));
-  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
-  return _mm256_blendv_epi8(code, _mm256_set1_epi32(0x7f), is_nan);
+  return _mm256_or_si256(_mm256_srli_epi32(_mm256_castps_si256(upper), 20),
+                         _mm256_srli_epi32(_mm256_castps_si256(sign), 24));
 }
-MZ_VEC void store_e4m3(uint8_t* p, Vec a) {
-  const __m256i words =
-      _mm256_permute4x64_epi64(_mm256_packus_epi32(e4m3_codes(a.lo), e4m3_codes(a.hi)), 0xd8);
+// The low bytes of 16 words.
+MZ_VEC void store_bytes(uint8_t* p, __m256i lo, __m256i hi) {
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, hi), 0xd8);
   _mm_storeu_si128(
       reinterpret_cast<__m128i*>(p),
       _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+MZ_VEC void store_small_e4m3(uint8_t* p, Vec a) {
+  store_bytes(p, e4m3_codes(a.lo), e4m3_codes(a.hi));
+}
+MZ_VEC void store_e4m3(uint8_t* p, Vec a) {
+  const auto codes = [](__m256 x) __attribute__((always_inline)) {
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return _mm256_blendv_epi8(e4m3_codes(x), _mm256_set1_epi32(0x7f), is_nan);
+  };
+  store_bytes(p, codes(a.lo), codes(a.hi));
 }
 
 // Twice the rounded magnitude, an integer of 0..12, plus 64 where a is negative.
@@ -214,7 +243,7 @@ MZ_VEC __m256i e2m1_indices(__m256 a) {
   return _mm256_or_si256(_mm256_cvtps_epi32(_mm256_add_ps(rounded, rounded)),
                          _mm256_srli_epi32(_mm256_castps_si256(sign), 25));
 }
-MZ_VEC void store_e2m1(uint8_t* p, Vec a) {
+MZ_VEC void store_small_e2m1(uint8_t* p, Vec a) {
   const __m256i words =
       _mm256_permute4x64_epi64(_mm256_packus_epi32(e2m1_indices(a.lo), e2m1_indices(a.hi)), 0xd8);
   const __m128i bytes =

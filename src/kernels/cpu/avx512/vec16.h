@@ -36,11 +36,14 @@ MZ_VEC Vec round_half_even(Vec a) {
   return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
 
-// |a| or |b|, whichever has the larger bit pattern: NaN > infinity > finite.
+MZ_VEC Vec magnitude(Vec a) {
+  return {_mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(INT32_MAX)))};
+}
+// The larger of two magnitudes by their bit patterns: NaN > infinity > finite.
 MZ_VEC Vec max_magnitude(Vec a, Vec b) {
-  const __m512i mask = _mm512_set1_epi32(0x7fffffff);
-  return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a.v), mask),
-                                               _mm512_and_si512(_mm512_castps_si512(b.v), mask)))};
+  return {
+      _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
 }
 
 // The largest of 16 magnitudes by their bit patterns.
@@ -51,6 +54,10 @@ MZ_VEC float largest_lane(Vec a) {
   const __m128i m4 = _mm_max_epi32(_mm256_castsi256_si128(m8), _mm256_extracti128_si256(m8, 1));
   const __m128i m2 = _mm_max_epi32(m4, _mm_shuffle_epi32(m4, 0x4e));
   return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(m2, _mm_shuffle_epi32(m2, 0xb1))));
+}
+// A float that has the exponent of the largest magnitude of 32.
+MZ_VEC float largest_binade(Vec a, Vec b) {
+  return largest_lane(max_magnitude(magnitude(a), magnitude(b)));
 }
 // a, but 0 for infinities and NaN.
 MZ_VEC Vec finite_or_zero(Vec a) {
@@ -90,8 +97,13 @@ MZ_VEC float sum_lanes(Vec a) {
   return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
 }
 
-// The sum of 16 integers that the lanes hold exactly.
-MZ_VEC int32_t sum_integers(Vec a) { return _mm512_reduce_add_epi32(_mm512_cvtps_epi32(a.v)); }
+// 16 integers.
+struct Integers {
+  __m512i v;
+};
+MZ_VEC Integers nearest_integers(Vec a) { return {_mm512_cvtps_epi32(a.v)}; }  // half to even
+MZ_VEC Integers operator+(Integers a, Integers b) { return {_mm512_add_epi32(a.v, b.v)}; }
+MZ_VEC int32_t sum_lanes(Integers a) { return _mm512_reduce_add_epi32(a.v); }
 
 // (hi, lo) = x * (a + b * x * x) in double: hi rounded to float, lo the rest.
 MZ_VEC void cubic_in_double(Vec x, double a, double b, Vec& hi, Vec& lo) {
@@ -127,9 +139,9 @@ MZ_VEC Vec load_int8(const int8_t* p) {
   return {_mm512_cvtepi32_ps(
       _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
-// Lanes are integers of [-128, 127].
-MZ_VEC void store_int8(int8_t* p, Vec a) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+// Of [-128, 127].
+MZ_VEC void store_int8(int8_t* p, Integers a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
 }
 
 // numerics/e4m3.h, values and codes; half to even, saturating.
@@ -160,20 +172,34 @@ MZ_VEC Vec load_e4m3(const uint8_t* p) {
   return {
       _mm512_castsi512_ps(_mm512_mask_mov_epi32(with_sign, is_nan, _mm512_set1_epi32(0x7fc00000)))};
 }
-MZ_VEC void store_e4m3(uint8_t* p, Vec a) {
+// 2^-8 of the values of codes that are not NaN: what they mean with their bits in binary16's
+// places.
+MZ_VEC Vec load_small_e4m3(const uint8_t* p) {
+  const __m256i codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return {_mm512_cvtph_ps(_mm256_and_si256(_mm256_slli_epi16(codes, 7),
+                                           _mm256_set1_epi16(static_cast<int16_t>(0xbf80))))};
+}
+MZ_VEC __m512i e4m3_codes(Vec a) {
   const __m512i bits = _mm512_castps_si512(round_e4m3(a).v);
   const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(INT32_MAX));
   const __m512 upper = _mm512_mul_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(0x1p-120f));
   const __m512i sign = _mm512_srli_epi32(_mm512_xor_si512(bits, magnitude), 24);
-  const __m512i code = _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(upper), 20), sign);
+  return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(upper), 20), sign);
+}
+MZ_VEC void store_e4m3(uint8_t* p, Vec a) {
   const __mmask16 is_nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_mask_mov_epi32(
-                                                      code, is_nan, _mm512_set1_epi32(0x7f))));
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm512_cvtepi32_epi8(_mm512_mask_mov_epi32(e4m3_codes(a), is_nan, _mm512_set1_epi32(0x7f))));
+}
+// Of numbers below 2^16, which is all that a block holds beside its scale.
+MZ_VEC void store_small_e4m3(uint8_t* p, Vec a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(e4m3_codes(a)));
 }
 
 // numerics/e2m1.h, half to even, saturating; a is not NaN. Units as in round_e4m3, the smallest
 // 0.5; twice a rounded magnitude is one of the integers 0..12 that the table turns into codes.
-MZ_VEC void store_e2m1(uint8_t* p, Vec a) {
+MZ_VEC void store_small_e2m1(uint8_t* p, Vec a) {
   const __m512i bits = _mm512_castps_si512(a.v);
   const __m512 magnitude =
       _mm512_min_ps(_mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(INT32_MAX))),

@@ -1,11 +1,13 @@
-// 16 floats as four of the compilers' generic vectors, which become the registers they have (SSE2
-// on x86-64); arrays of 16 floats would not stay in registers. See cpu/avx512/vec16.h.
+// 16 floats (vec16_floats.h), and 16 integers or floats of 8 and 16 bits to and from them. See
+// cpu/avx512/vec16.h.
 #pragma once
+
+#include <emmintrin.h>
 
 #include <bit>
 #include <cstdint>
 
-#include "numerics/bf16.h"
+#include "kernels/cpu/portable/vec16_floats.h"
 #include "numerics/e2m1.h"
 #include "numerics/e4m3.h"
 #include "numerics/f16.h"
@@ -13,176 +15,6 @@
 #define MZ_VEC [[gnu::always_inline]] inline
 
 namespace mezzotint::portable {
-
-using Floats4 [[gnu::vector_size(16)]] = float;
-using Ints4 [[gnu::vector_size(16)]] = int32_t;
-using Words4 [[gnu::vector_size(16)]] = uint32_t;
-using Shorts8 [[gnu::vector_size(16)]] = int16_t;
-using Bytes16 [[gnu::vector_size(16)]] = int8_t;
-constexpr int kParts = 4;
-
-struct Vec {
-  Floats4 part[kParts];
-};
-struct Bits16 {
-  Ints4 words[kParts];
-};
-struct Lanes {
-  float lane[16];
-};
-
-// result[i] = value(i)
-template <typename Value>
-MZ_VEC Vec lanes(const Value& value) {
-  Lanes result;
-  for (int i = 0; i < 16; ++i) result.lane[i] = value(i);
-  return std::bit_cast<Vec>(result);
-}
-// Part i of the result is value(part i of a, ...).
-template <typename Value, typename... Vecs>
-MZ_VEC Vec parts(const Value& value, const Vecs&... a) {
-  return {{value(a.part[0]...), value(a.part[1]...), value(a.part[2]...), value(a.part[3]...)}};
-}
-
-MZ_VEC Ints4 bits_of(Floats4 a) { return std::bit_cast<Ints4>(a); }
-MZ_VEC Floats4 floats_of(Ints4 a) { return std::bit_cast<Floats4>(a); }
-
-MZ_VEC Vec splat(float a) {
-  const Floats4 part = {a, a, a, a};
-  return {{part, part, part, part}};
-}
-MZ_VEC Vec load(const float* p) {
-  Vec a;
-  __builtin_memcpy(&a, p, sizeof a);
-  return a;
-}
-MZ_VEC void store(float* p, const Vec& a) { __builtin_memcpy(p, &a, sizeof a); }
-
-MZ_VEC Vec operator+(const Vec& a, const Vec& b) {
-  return parts([](Floats4 x, Floats4 y) { return x + y; }, a, b);
-}
-MZ_VEC Vec operator-(const Vec& a, const Vec& b) {
-  return parts([](Floats4 x, Floats4 y) { return x - y; }, a, b);
-}
-MZ_VEC Vec operator*(const Vec& a, const Vec& b) {
-  return parts([](Floats4 x, Floats4 y) { return x * y; }, a, b);
-}
-MZ_VEC Vec operator/(const Vec& a, const Vec& b) {
-  return parts([](Floats4 x, Floats4 y) { return x / y; }, a, b);
-}
-// A NaN in a gives b.
-MZ_VEC Vec min_of(const Vec& a, const Vec& b) {
-  return parts([](Floats4 x, Floats4 y) { return x < y ? x : y; }, a, b);
-}
-MZ_VEC Vec max_of(const Vec& a, const Vec& b) {
-  return parts([](Floats4 x, Floats4 y) { return x > y ? x : y; }, a, b);
-}
-// numerics/rounding.h: what is not below 2^23 is an integer, or none at all.
-MZ_VEC Vec round_half_even(const Vec& a) {
-  return parts(
-      [](Floats4 x) {
-        const Ints4 bits = bits_of(x), sign = bits & INT32_MIN;
-        const Ints4 magnitude = bits & INT32_MAX;
-        const Floats4 rounded = (floats_of(magnitude) + 0x1p23f) - 0x1p23f;
-        return magnitude < std::bit_cast<int32_t>(0x1p23f) ? floats_of(bits_of(rounded) | sign) : x;
-      },
-      a);
-}
-
-// Magnitudes order as integers.
-MZ_VEC Vec max_magnitude(const Vec& a, const Vec& b) {
-  return parts(
-      [](Floats4 x, Floats4 y) {
-        const Ints4 u = bits_of(x) & INT32_MAX, v = bits_of(y) & INT32_MAX;
-        return floats_of(u > v ? u : v);
-      },
-      a, b);
-}
-MZ_VEC float largest_lane(const Vec& a) {
-  const auto bits = std::bit_cast<Bits16>(a);
-  const Ints4 lo = bits.words[0] > bits.words[1] ? bits.words[0] : bits.words[1];
-  const Ints4 hi = bits.words[2] > bits.words[3] ? bits.words[2] : bits.words[3];
-  const Ints4 four = lo > hi ? lo : hi;
-  const int32_t even = four[0] > four[2] ? four[0] : four[2];
-  const int32_t odd = four[1] > four[3] ? four[1] : four[3];
-  return std::bit_cast<float>(even > odd ? even : odd);
-}
-MZ_VEC Vec finite_or_zero(const Vec& a) {
-  return parts(
-      [](Floats4 x) { return floats_of(bits_of(x) & ((bits_of(x) & INT32_MAX) < 0x7f800000)); }, a);
-}
-
-MZ_VEC Vec power_of_two(const Vec& n) {
-  return parts([](Floats4 x) { return floats_of((__builtin_convertvector(x, Ints4) + 127) << 23); },
-               n);
-}
-
-MZ_VEC Vec scale_by_power(const Vec& a, const Vec& n) {
-  const Vec half = round_half_even(n * splat(0.5f));
-  return a * power_of_two(half) * power_of_two(n - half);
-}
-
-MZ_VEC Vec multiply_add(const Vec& a, const Vec& b, const Vec& c) { return a * b + c; }
-MZ_VEC Vec round_small(const Vec& a) { return (a + splat(0x1.8p23f)) - splat(0x1.8p23f); }
-MZ_VEC Vec times_power(const Vec& a, const Vec& n) { return a * power_of_two(n); }
-MZ_VEC Vec exponent_part(const Vec& a) {
-  return parts([](Floats4 x) { return floats_of(bits_of(x) & 0x7f800000); }, a);
-}
-
-// Lane i of the result is lane i ^ kDistance.
-template <int kDistance>
-MZ_VEC Vec exchange_lanes(const Vec& a) {
-  if constexpr (kDistance >= 4) {
-    constexpr int d = kDistance / 4;
-    return {{a.part[0 ^ d], a.part[1 ^ d], a.part[2 ^ d], a.part[3 ^ d]}};
-  } else {
-    return parts(
-        [](Floats4 x) {
-          return __builtin_shufflevector(x, x, 0 ^ kDistance, 1 ^ kDistance, 2 ^ kDistance,
-                                         3 ^ kDistance);
-        },
-        a);
-  }
-}
-
-MZ_VEC float sum_lanes(const Vec& a) {
-  const Floats4 four = (a.part[0] + a.part[2]) + (a.part[1] + a.part[3]);
-  return (four[0] + four[2]) + (four[1] + four[3]);
-}
-
-MZ_VEC int32_t sum_integers(const Vec& a) {
-  Ints4 sum = {};
-  for (const Floats4& part : a.part) sum += __builtin_convertvector(part, Ints4);
-  return sum[0] + sum[1] + sum[2] + sum[3];
-}
-
-MZ_VEC void cubic_in_double(const Vec& x, double a, double b, Vec& hi, Vec& lo) {
-  const auto in = std::bit_cast<Lanes>(x);
-  Lanes upper, lower;
-  for (int i = 0; i < 16; ++i) {
-    const double d = in.lane[i];
-    const double t = d * (a + b * (d * d));
-    upper.lane[i] = static_cast<float>(t);
-    lower.lane[i] = static_cast<float>(t - static_cast<double>(upper.lane[i]));
-  }
-  hi = std::bit_cast<Vec>(upper);
-  lo = std::bit_cast<Vec>(lower);
-}
-
-MZ_VEC Vec swap_pairs(const Vec& a) { return exchange_lanes<1>(a); }
-MZ_VEC Vec load_doubled(const float* p) {
-  return lanes([&](int i) { return p[i / 2]; });
-}
-MZ_VEC Vec negate_even(const Vec& a) {
-  return parts(
-      [](Floats4 x) {
-        const Ints4 signs = {INT32_MIN, 0, INT32_MIN, 0};
-        return floats_of(bits_of(x) ^ signs);
-      },
-      a);
-}
-
-// --- narrow integers -----------------------------------------------------------------------------
 
 // 16 bytes, each in the upper byte of 32 bits; the same of 8 words.
 MZ_VEC Bits16 widen_bytes(const void* p) {
@@ -207,19 +39,6 @@ MZ_VEC void widen_words(const void* p, Ints4& lower, Ints4& upper) {
   lower = std::bit_cast<Ints4>(__builtin_shufflevector(zero, words, 0, 8, 1, 9, 2, 10, 3, 11));
   upper = std::bit_cast<Ints4>(__builtin_shufflevector(zero, words, 4, 12, 5, 13, 6, 14, 7, 15));
 }
-// The lower halves of 8 integers.
-MZ_VEC Shorts8 lower_words(Ints4 a, Ints4 b) {
-  return __builtin_shufflevector(std::bit_cast<Shorts8>(a), std::bit_cast<Shorts8>(b), 0, 2, 4, 6,
-                                 8, 10, 12, 14);
-}
-MZ_VEC void store_codes(void* p, const Bits16& codes) {
-  const auto lo = std::bit_cast<Bytes16>(lower_words(codes.words[0], codes.words[1]));
-  const auto hi = std::bit_cast<Bytes16>(lower_words(codes.words[2], codes.words[3]));
-  const Bytes16 bytes =
-      __builtin_shufflevector(lo, hi, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  __builtin_memcpy(p, &bytes, sizeof bytes);
-}
-
 MZ_VEC Vec load_int8(const int8_t* p) {
   const Bits16 codes = widen_bytes(p);
   Vec result;
@@ -228,10 +47,22 @@ MZ_VEC Vec load_int8(const int8_t* p) {
   }
   return result;
 }
-MZ_VEC void store_int8(int8_t* p, const Vec& a) {
-  Bits16 codes;
-  for (int i = 0; i < kParts; ++i) codes.words[i] = __builtin_convertvector(a.part[i], Ints4);
-  store_codes(p, codes);
+MZ_VEC Ints4 nearest_integers(Floats4 a) { return std::bit_cast<Ints4>(_mm_cvtps_epi32(a)); }
+MZ_VEC Bits16 nearest_integers(const Vec& a) {
+  return {{nearest_integers(a.part[0]), nearest_integers(a.part[1]), nearest_integers(a.part[2]),
+           nearest_integers(a.part[3])}};
+}
+MZ_VEC Bits16 operator+(const Bits16& a, const Bits16& b) {
+  return {{a.words[0] + b.words[0], a.words[1] + b.words[1], a.words[2] + b.words[2],
+           a.words[3] + b.words[3]}};
+}
+MZ_VEC int32_t sum_lanes(const Bits16& a) {
+  const Ints4 sum = (a.words[0] + a.words[2]) + (a.words[1] + a.words[3]);
+  return sum[0] + sum[1] + sum[2] + sum[3];
+}
+MZ_VEC void store_int8(int8_t* p, const Bits16& a) {
+  const Bytes16 bytes = pack(pack(a.words[0], a.words[1]), pack(a.words[2], a.words[3]));
+  __builtin_memcpy(p, &bytes, sizeof bytes);
 }
 
 // The magnitude of `bits`, at most `largest`, rounded to units of `place` * 2^-23 of its binade, or
@@ -267,33 +98,71 @@ MZ_VEC Vec load_e4m3(const uint8_t* p) {
   }
   return result;
 }
-MZ_VEC void store_e4m3(uint8_t* p, const Vec& a) {
-  Bits16 codes = std::bit_cast<Bits16>(a);
-  for (Ints4& bits : codes.words) {
-    const Floats4 rounded = round_magnitude(bits, kE4M3Max, 0x1p-6f, 0x1.8p20f);
-    const Ints4 code = (std::bit_cast<Ints4>(rounded * 0x1p-120f) >> 20) | ((bits >> 24) & 0x80);
-    const Ints4 is_nan = (bits & 0x7fffffff) > 0x7f800000;
-    bits = is_nan ? Ints4{} + kE4M3NaN : code;
-  }
-  store_codes(p, codes);
+MZ_VEC Vec load_small_e4m3(const uint8_t* p) {
+  const Bits16 codes = widen_bytes(p);
+  const auto value = [](Ints4 code) __attribute__((always_inline)) {
+    return floats_of((code >> 4) & static_cast<int32_t>(0x87f00000u)) * 0x1p112f;
+  };
+  return {
+      {value(codes.words[0]), value(codes.words[1]), value(codes.words[2]), value(codes.words[3])}};
 }
-// Twice a rounded magnitude is one of 0 1 2 3 4 6 8 12, whose codes are 0..7.
-MZ_VEC void store_e2m1(uint8_t* p, const Vec& a) {
-  Bits16 codes = std::bit_cast<Bits16>(a);
-  for (Ints4& bits : codes.words) {
-    const Floats4 rounded = round_magnitude(bits, kE2M1Max, 1.0f, 0x1.8p22f);
-    const auto doubled = __builtin_convertvector(rounded + rounded, Ints4);
-    const Ints4 above4 = (doubled > 4) & (doubled - 4), above8 = (doubled > 8) & (doubled - 8);
-    bits = (doubled - (above4 >> 1) - (above8 >> 2)) | ((bits >> 28) & 8);
-  }
-  store_codes(p, codes);
+
+// The codes of 16 magnitudes below 2^16, half to even, saturating, in a format whose smallest
+// normal number is 2^kLeast, with the signs of `a`. For magnitudes of [2^e, 2^(e+1)), e >= kLeast,
+// adding 1.5 * 2^(e + 23 - kMantissa) rounds to r units of the last place; the code is r plus
+// 2^kMantissa for every binade above the first.
+template <int kMantissa, int kLeast, int8_t kSign>
+MZ_VEC Bytes16 minifloat_codes(const Vec& magnitudes, const Vec& a, int16_t largest_code) {
+  constexpr int kDropped = 23 - kMantissa;
+  constexpr int32_t kPlace = kDropped << 23 | 0x00400000;
+  const auto code = [](Floats4 x) __attribute__((always_inline)) {
+    const Floats4 least = floats_of(Ints4{} + ((127 + kLeast) << 23));
+    const Ints4 binade = bits_of(max_of(floats_of(bits_of(x) & 0x7f800000), least));
+    const Ints4 place = binade + kPlace;
+    return bits_of(x + floats_of(place)) - place + (binade >> kDropped);
+  };
+  const auto sign = [](Floats4 x) __attribute__((always_inline)) { return bits_of(x) >> 31; };
+  const auto limited = [&](Shorts8 x) __attribute__((always_inline)) {
+    constexpr auto kFirst = static_cast<int16_t>((127 + kLeast) << kMantissa);
+    return min_of(x - kFirst, Shorts8{} + largest_code);
+  };
+  const Vec& m = magnitudes;
+  const Bytes16 codes = pack(limited(pack(code(m.part[0]), code(m.part[1]))),
+                             limited(pack(code(m.part[2]), code(m.part[3]))));
+  const Bytes16 signs =
+      pack(pack(sign(a.part[0]), sign(a.part[1])), pack(sign(a.part[2]), sign(a.part[3])));
+  return codes | (signs & kSign);
+}
+MZ_VEC Bytes16 e4m3_codes(const Vec& magnitudes, const Vec& a) {
+  return minifloat_codes<kE4M3Format.mantissa_bits, 1 - kE4M3Format.bias, INT8_MIN>(
+      magnitudes, a, kE4M3Format.max_code);
+}
+MZ_VEC void store_small_e4m3(uint8_t* p, const Vec& a) {
+  const Bytes16 codes = e4m3_codes(magnitude(a), a);
+  __builtin_memcpy(p, &codes, sizeof codes);
+}
+MZ_VEC void store_e4m3(uint8_t* p, const Vec& a) {
+  const auto is_nan = [](Floats4 x) __attribute__((always_inline)) {
+    return (bits_of(x) & INT32_MAX) > 0x7f800000;
+  };
+  const Bytes16 nan =
+      pack(pack(is_nan(a.part[0]), is_nan(a.part[1])), pack(is_nan(a.part[2]), is_nan(a.part[3])));
+  const Bytes16 numbers = e4m3_codes(min_of(magnitude(a), splat(kE4M3Max)), a);
+  const Bytes16 codes = (numbers & ~nan) | (nan & int8_t{kE4M3NaN});
+  __builtin_memcpy(p, &codes, sizeof codes);
+}
+MZ_VEC void store_small_e2m1(uint8_t* p, const Vec& a) {
+  const Bytes16 codes =
+      minifloat_codes<kE2M1Format.mantissa_bits, 1 - kE2M1Format.bias, kE2M1Format.sign_bit>(
+          magnitude(a), a, kE2M1Format.max_code);
+  __builtin_memcpy(p, &codes, sizeof codes);
 }
 
 MZ_VEC Vec load_bf16(const uint16_t* p) {
-  Bits16 bits;
-  widen_words(p, bits.words[0], bits.words[1]);
-  widen_words(p + 8, bits.words[2], bits.words[3]);
-  return std::bit_cast<Vec>(bits);
+  Ints4 w0, w1, w2, w3;
+  widen_words(p, w0, w1);
+  widen_words(p + 8, w2, w3);
+  return {{floats_of(w0), floats_of(w1), floats_of(w2), floats_of(w3)}};
 }
 // numerics/bf16.h, bf16_from_float.
 MZ_VEC void store_bf16(uint16_t* p, const Vec& a) {
@@ -304,8 +173,8 @@ MZ_VEC void store_bf16(uint16_t* p, const Vec& a) {
     const Words4 rounded = unsigned_word + 0x7fffu + ((unsigned_word >> 16) & 1u);
     word = (is_nan ? word | 0x00400000 : std::bit_cast<Ints4>(rounded)) >> 16;
   }
-  const Shorts8 halves[2] = {lower_words(bits.words[0], bits.words[1]),
-                             lower_words(bits.words[2], bits.words[3])};
+  const Shorts8 halves[2] = {pack(bits.words[0], bits.words[1]),
+                             pack(bits.words[2], bits.words[3])};
   __builtin_memcpy(p, halves, sizeof halves);
 }
 MZ_VEC void load_bf16_pairs(const uint16_t* p, Vec& first, Vec& second) {
@@ -326,8 +195,18 @@ MZ_VEC void load_int4(const uint32_t* p, Vec (&w)[8]) {
   }
 }
 
+// numerics/f16.h: exponent and mantissa in their places give the value times 2^-112. The product
+// makes NaN quiet.
+MZ_VEC Floats4 f16_values(Ints4 upper) {
+  const Ints4 magnitude = (upper & INT32_MAX) >> 3;
+  const Ints4 infinite = (magnitude > 0x0f7fffff) & 0x7f800000;
+  return floats_of(bits_of(floats_of(magnitude | infinite) * 0x1p112f) | (upper & INT32_MIN));
+}
 MZ_VEC Vec load_f16(const uint16_t* p) {
-  return lanes([&](int i) { return f16_to_float(p[i]); });
+  Ints4 w0, w1, w2, w3;
+  widen_words(p, w0, w1);
+  widen_words(p + 8, w2, w3);
+  return {{f16_values(w0), f16_values(w1), f16_values(w2), f16_values(w3)}};
 }
 MZ_VEC void store_f16(uint16_t* p, const Vec& a) {
   const auto in = std::bit_cast<Lanes>(a);
