@@ -152,16 +152,20 @@ def pipeline(rounds, case):
         "W8A8_DYNAMIC, fused, FP8 attention": fused(quantized(narrow, attention="fp8_dynamic")),
         "torch bf16, fused blocks": fused(copy.deepcopy(narrow)),
     }
-    drawn = {}
-
-    def call(name, model):
-        drawn[name] = case.draw(model)
-
-    best = least_ms({name: (lambda n=name, m=model: call(n, m)) for name, model in models.items()}, rounds)
-    print(f"{case.name}: {case.what}; {case.steps} steps, equal seeds, PSNR against torch f32")
-    for name, ms in best.items():
+    for model in models.values():
+        case.draw(model, steps=1)
+    drawn, times = {}, {name: [] for name in models}
+    for _ in range(rounds):
+        for name, model in models.items():
+            begin = time.perf_counter()
+            drawn[name] = case.draw(model)
+            times[name].append(time.perf_counter() - begin)
+    print(f"{case.name}: {case.what}; {case.steps} steps, equal seeds, PSNR against torch f32, "
+          f"medians of {rounds} rounds")  # fmt: skip
+    for name, seconds in times.items():
+        ratio = statistics.median(bf16 / s for bf16, s in zip(times["torch bf16"], seconds, strict=True))
         error = "   equal" if name == "torch f32" else f"{psnr(drawn[name], drawn['torch f32']):5.1f} dB"
-        print(f"{name:36} {ms:8.0f} ms  {best['torch bf16'] / ms:5.2f} x as fast as torch bf16  {error}")
+        print(f"{name:36} {min(seconds):6.2f} s  {ratio:5.2f} x as fast as torch bf16  {error}")
     share = share_of_linears(narrow, case)
     print(f"of torch bf16's time {share:.0%} is in linears: without the rest, no faster ones give "
           f"more than {1 / (1 - share):.2f} x")  # fmt: skip
