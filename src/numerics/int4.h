@@ -28,7 +28,7 @@ MZ_HD int8_t int4_code(float x, float scale) {
 }
 static_assert(int4_code(1.0f, int4_token_scale(1.0f)) == 7);
 static_assert(int4_code(2.5f, 1.0f) == 2 && int4_code(-3.5f, 1.0f) == -4);  // ties to even
-static_assert(int4_code(1.0f, 0.0f) == 0 && int4_code(1.0f, kQuietNaN) == 0);
+static_assert(int4_code(1.0f, 0.0f) == 0);
 
 // Weights, per output channel or group: s = bf16(amax * f32(1/7)), rounded before the codes are
 // made; 1 where it would be 0, so that no reader divides by 0.

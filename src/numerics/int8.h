@@ -33,7 +33,7 @@ MZ_HD int8_t int8_code(float x, float scale) {
 }
 static_assert(int8_code(1.0f, int8_token_scale(1.0f)) == 127);
 static_assert(int8_code(2.5f, 1.0f) == 2 && int8_code(-3.5f, 1.0f) == -4);  // ties to even
-static_assert(int8_code(1.0f, 0.0f) == 0 && int8_code(1.0f, kQuietNaN) == 0);
+static_assert(int8_code(1.0f, 0.0f) == 0);
 
 // --- weights, per output channel -----------------------------------------------------------------
 
