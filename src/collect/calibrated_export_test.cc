@@ -36,6 +36,18 @@ TEST_F(CalibratedExport, SmoothingHelpsWhereActivationsAreQuantized) {
   EXPECT_LT(error_of("W4A4_MXFP4_SVD"), error_of("W4A4_MXFP4"));
 }
 
+// Rank 0 is the same algorithm without the branch.
+TEST_F(CalibratedExport, ALowRankBranchIsNeverWorseThanNone) {
+  const auto unsmoothed = [&](const char* algorithm) {
+    ExportOptions how = options(algorithm);
+    how.calibration.smoothing = Smoothing::kNone;
+    return folder_error(exported(how));
+  };
+  EXPECT_LE(error_without("W4A4_MXFP4_SVD"), error_without("W4A4_MXFP4"));
+  EXPECT_LE(unsmoothed("W4A4_MXFP4_SVD"), unsmoothed("W4A4_MXFP4"));
+  EXPECT_LE(error_of("W4A4_MXFP4_SVD"), error_of("W4A4_MXFP4"));
+}
+
 TEST_F(CalibratedExport, OneScalePerStepIsBetterThanOneForAll) {
   const double fixed = error_of("W8A8");
   const double by_step = error_of("W8A8_TIMESTEP");
@@ -218,6 +230,42 @@ TEST_F(CalibratedExport, StepsThatWereNotSeenTakeTheNearestOne) {
   EXPECT_EQ(s[0], s[1]);
   EXPECT_EQ(s[2], s[1]);
   EXPECT_GT(s[3], 4 * s[1]);
+}
+
+// --- what may not be -----------------------------------------------------------------------------
+
+// Shares of codes that differ between two files.
+double share_of_other_codes(const fs::path& a, const fs::path& b) {
+  const WeightStore left = open_quantized(a).weights, right = open_quantized(b).weights;
+  int64_t other = 0, all = 0;
+  for (const char* layer : kLayers) {
+    const Tensor x = left.read(std::string(layer) + ".weight");
+    const Tensor y = right.read(std::string(layer) + ".weight");
+    EXPECT_EQ(x.shape(), y.shape());
+    for (int64_t i = 0; i < x.byte_size(); ++i) other += x.raw()[i] == y.raw()[i] ? 0 : 1;
+    all += x.byte_size();
+  }
+  return static_cast<double>(other) / static_cast<double>(all);
+}
+
+TEST_F(CalibratedExport, AGptqFileIsNeverTheFileOfRoundingToNearest) {
+  const auto plain = [&](const char* algorithm) {
+    ExportOptions how = options(algorithm);
+    how.calibration = {};
+    return exported(how);
+  };
+  const auto fed_back = [&](const char* algorithm) {
+    ExportOptions how = options(algorithm);
+    how.calibration.smoothing = Smoothing::kNone;
+    how.calibration.feedback = ErrorFeedback::kAlways;
+    return exported(how);
+  };
+  EXPECT_EQ(share_of_other_codes(plain("W8A16"), plain("W8A16")), 0);
+  EXPECT_GT(share_of_other_codes(plain("W8A16"), exported(options("W8A16_GPTQ"))), 0.2);
+  EXPECT_GT(share_of_other_codes(plain("W4A16"), exported(options("W4A16_GPTQ"))), 0.2);
+  for (const char* algorithm : {"W8A8_DYNAMIC", "W4A4_DYNAMIC", "W8A8_MXFP8", "W4A4_MXFP4"}) {
+    EXPECT_GT(share_of_other_codes(plain(algorithm), fed_back(algorithm)), 0.05) << algorithm;
+  }
 }
 
 // --- the same bytes ------------------------------------------------------------------------------

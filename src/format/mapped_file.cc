@@ -11,6 +11,10 @@
 
 #include "mezzotint/error.h"
 
+#ifndef MADV_POPULATE_READ  // Linux 5.14
+#define MADV_POPULATE_READ 22
+#endif
+
 namespace mezzotint {
 namespace {
 
@@ -72,10 +76,17 @@ void MappedFile::release(int64_t offset, int64_t bytes) const noexcept {
 
 void read_ahead(std::span<const std::byte> bytes) noexcept {
   constexpr uintptr_t kPage = 4096;
+  // MADV_WILLNEED reads no more per call than the device's read-ahead, of which this is the
+  // default.
+  constexpr uintptr_t kPiece = 128 * 1024;
   if (bytes.empty()) return;
   const auto first = reinterpret_cast<uintptr_t>(bytes.data());
-  const uintptr_t begin = first / kPage * kPage;
-  ::madvise(reinterpret_cast<void*>(begin), first + bytes.size() - begin, MADV_WILLNEED);
+  const uintptr_t end = first + bytes.size();
+  for (uintptr_t at = first / kPage * kPage; at < end; at += kPiece) {
+    void* piece = reinterpret_cast<void*>(at);
+    const size_t size = std::min(kPiece, end - at);
+    if (::madvise(piece, size, MADV_POPULATE_READ) != 0) ::madvise(piece, size, MADV_WILLNEED);
+  }
 }
 
 }  // namespace mezzotint

@@ -35,7 +35,8 @@ class MappedFile {
   bool world_writable_;
 };
 
-// Asks the system to read these bytes of a mapped file while something else is done.
+// Reads these bytes of a mapped file and maps their pages, for a thread beside the one that will
+// want them.
 void read_ahead(std::span<const std::byte> bytes) noexcept;
 
 }  // namespace mezzotint

@@ -1,9 +1,12 @@
 // export_quantized(): a float file into a quantized folder, one layer at a time.
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <fstream>
+#include <future>
 #include <iterator>
 #include <optional>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -172,8 +175,12 @@ class Exporter {
       left.push_back(&tensor);
       bytes_left_ += tensor.bytes;
     }
+    std::future<void> reading;  // of the next tensor
     for (size_t i = 0; i < left.size(); ++i) {
-      if (i + 1 < left.size()) read_ahead(source_.read(left[i + 1]->name).buffer().bytes());
+      if (i + 1 < left.size()) {
+        const std::span<const std::byte> next = source_.read(left[i + 1]->name).buffer().bytes();
+        reading = std::async(std::launch::async, [next] { read_ahead(next); });
+      }
       write(*left[i], writer);
       source_.release(left[i]->name);
     }

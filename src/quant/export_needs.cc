@@ -42,7 +42,9 @@ int64_t layer_bytes(const ExportPlan& plan, const WeightStore& source, const Sel
   const Calibration& how = options.calibration;
   const bool calibrated = uses_input(*layer.algorithm, how);
   const int64_t floats = layer.n * layer.k * kFloat;
-  int64_t bytes = source_bytes(source, layer) + threads * kRowsAtOnce * layer.k * kBytesPerRowEntry;
+  // Its own and, read ahead, that of the next layer, which may be as large.
+  int64_t bytes =
+      2 * source_bytes(source, layer) + threads * kRowsAtOnce * layer.k * kBytesPerRowEntry;
   for (const PlannedTensor& t : planned_tensors(layer, plan.write_options, options)) {
     bytes += 2 * byte_count(t.tensor.dtype, t.tensor.shape);  // as solved, and as written
   }
