@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -20,9 +22,12 @@ void require_same(std::string_view what, const std::string& a, const std::string
   if (a != b) differ(what, a, b);
 }
 
+// Members are a set: one tool knows them from the model, another in the order they read.
 std::string kinds_of(const InputStatistics& in) {
+  std::vector<std::string> members = in.members;
+  std::ranges::sort(members);
   return fmt::format("{}: {}, K = {}, members {}{}{}{}", in.name, "ranges", in.k,
-                     fmt::join(in.members, " "), in.hist.empty() ? "" : ", hist",
+                     fmt::join(members, " "), in.hist.empty() ? "" : ", hist",
                      in.tokens.empty() ? "" : ", tokens", in.gram.empty() ? "" : ", gram");
 }
 

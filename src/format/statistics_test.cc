@@ -133,6 +133,15 @@ TEST(Statistics, OtherModelsStepsAndKindsDoNotMerge) {
   refuse("statistics of other numbers of inputs", [](Statistics& s) { s.inputs.pop_back(); });
 }
 
+TEST(Statistics, MembersMergeInAnyOrder) {
+  Statistics a = small_statistics(), b = small_statistics();
+  a.inputs[1].members = {"x", "y"};
+  b.inputs[1].members = {"y", "x"};
+  EXPECT_EQ(merge_statistics(a, b).inputs[1].members, a.inputs[1].members);
+  b.inputs[1].members = {"y", "z"};
+  expect_error(ErrorCode::kUsage, {"x y", "y z"}, [&] { merge_statistics(a, b); });
+}
+
 TEST(Statistics, KeysAreSpreadAndRepeat) {
   EXPECT_EQ(token_key("x", 5), token_key("x", 5));
   EXPECT_NE(token_key("x", 5), token_key("y", 5));

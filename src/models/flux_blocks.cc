@@ -138,8 +138,9 @@ FluxDoubleBlock::FluxDoubleBlock(FluxLoader& loader, const FluxConfig& config,
   norm_k = loader.vector(attn + "norm_k.weight", config.attention_head_dim);
   norm_added_q = loader.vector(attn + "norm_added_q.weight", config.attention_head_dim);
   norm_added_k = loader.vector(attn + "norm_added_k.weight", config.attention_head_dim);
-  image_qkv = {.name = attn + "to_qkv", .members = {&to_q, &to_k, &to_v}};
-  text_qkv = {.name = attn + "to_added_qkv", .members = {&add_q_proj, &add_k_proj, &add_v_proj}};
+  // Named as Python names them in statistics: after the linear that diffusers calls first.
+  image_qkv = {.name = to_q.name(), .members = {&to_q, &to_k, &to_v}};
+  text_qkv = {.name = add_q_proj.name(), .members = {&add_q_proj, &add_k_proj, &add_v_proj}};
 }
 
 void FluxDoubleBlock::attend(const FluxActivations& a, const ExecContext& ctx) const {
@@ -214,7 +215,7 @@ FluxSingleBlock::FluxSingleBlock(FluxLoader& loader, const FluxConfig& config,
   norm_k = loader.vector(attn + "norm_k.weight", config.attention_head_dim);
   proj_mlp = loader.linear(name + ".proj_mlp", 4 * width, width);
   proj_out = loader.linear(name + ".proj_out", width, 5 * width);
-  qkv_mlp = {.name = name + ".to_qkv_mlp", .members = {&to_q, &to_k, &to_v, &proj_mlp}};
+  qkv_mlp = {.name = proj_mlp.name(), .members = {&to_q, &to_k, &to_v, &proj_mlp}};
 }
 
 void FluxSingleBlock::forward(const FluxActivations& a, const ExecContext& ctx) const {

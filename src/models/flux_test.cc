@@ -267,6 +267,10 @@ TEST(FluxTransformer, NamesEveryLinearAndAttentionOnce) {
   EXPECT_EQ(map.attentions[1]->name(), "single_transformer_blocks.0.attn");
   ASSERT_EQ(map.groups.size(), 3u);
   EXPECT_EQ(map.groups[2]->members.size(), 4u);
+  // As python/tests see them in diffusers: after the linear that reads first.
+  EXPECT_EQ(map.groups[0]->name, "transformer_blocks.0.attn.to_q");
+  EXPECT_EQ(map.groups[1]->name, "transformer_blocks.0.attn.add_q_proj");
+  EXPECT_EQ(map.groups[2]->name, "single_transformer_blocks.0.proj_mlp");
 }
 
 TEST(FluxTransformer, ShowsTheInputOfEveryLinearToATap) {

@@ -31,7 +31,7 @@ class CollectVerb : public testing::TinyPipelineTest {
 };
 
 TEST_F(CollectVerb, WritesStatisticsOfEveryInput) {
-  const CliResult result = run(command("s.safetensors", {"--gram", "*.attn.to_qkv"}));
+  const CliResult result = run(command("s.safetensors", {"--gram", "*.attn.to_q"}));
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_TRUE(contains(result.out, "2 prompts of 3 steps"));
   EXPECT_TRUE(contains(result.out, "wrote  " + path("s.safetensors")));
@@ -39,14 +39,14 @@ TEST_F(CollectVerb, WritesStatisticsOfEveryInput) {
   EXPECT_FALSE(fs::exists(path("s.safetensors.unfinished.safetensors")));
   const CliResult shown = run({"stats", "show", path("s.safetensors")});
   ASSERT_EQ(shown.code, 0) << shown.err;
-  EXPECT_TRUE(contains(shown.out, "transformer_blocks.0.attn.to_qkv"));
+  EXPECT_TRUE(contains(shown.out, "transformer_blocks.0.attn.to_q"));
   EXPECT_TRUE(contains(shown.out, "hist, 128 tokens, gram"));
   const nlohmann::json document = run_json({"stats", "show", path("s.safetensors")});
   EXPECT_EQ(document["steps"], 3);
   EXPECT_GT(document["inputs"].size(), 10u);
   // 2 prompts, 3 steps, both branches of the guidance, 64 tokens
   for (const auto& input : document["inputs"]) {
-    if (input["name"] == "transformer_blocks.0.attn.to_qkv") {
+    if (input["name"] == "transformer_blocks.0.attn.to_q") {
       EXPECT_EQ(input["rows"], 2 * 3 * 2 * 64);
     }
   }
