@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
-#include "numerics/affine.h"
+#include "base/cpu_features.h"
+#include "kernels/float_ops.h"
 #include "numerics/dual_level.h"
 #include "numerics/e2m1.h"
-#include "numerics/e4m3.h"
 #include "numerics/e8m0.h"
 #include "numerics/mx.h"
 #include "numerics/nibbles.h"
@@ -31,72 +32,87 @@ std::array<float, kNibbles> nibble_table(Element element) {
   return table;
 }
 
-std::array<float, kBytes> e4m3_table() {
-  std::array<float, kBytes> table{};
-  for (unsigned i = 0; i < kBytes; ++i) table[i] = e4m3_to_float(static_cast<uint8_t>(i));
-  return table;
-}
-
 const std::array<float, kNibbles>& nibble_values(Element element) {
   static const std::array<float, kNibbles> int4 = nibble_table(Element::kInt4);
   static const std::array<float, kNibbles> e2m1 = nibble_table(Element::kE2M1);
   return element == Element::kE2M1 ? e2m1 : int4;
 }
 
-const std::array<float, kBytes>& e4m3_values() {
-  static const std::array<float, kBytes> table = e4m3_table();
+// What both nibbles of a byte stand for.
+struct NibblePair {
+  float even, odd;
+};
+using PairTable = std::array<NibblePair, kBytes>;
+
+PairTable pair_table(Element element) {
+  const std::array<float, kNibbles>& values = nibble_values(element);
+  PairTable table{};
+  for (unsigned i = 0; i < kBytes; ++i) {
+    table[i] = {.even = values[i & kLowNibble], .odd = values[i >> kNibbleBits]};
+  }
   return table;
 }
 
+const PairTable& pair_values(Element element) {
+  static const PairTable int4 = pair_table(Element::kInt4);
+  static const PairTable e2m1 = pair_table(Element::kE2M1);
+  return element == Element::kE2M1 ? e2m1 : int4;
+}
+
 // begin is even.
-void decode_nibbles(const std::byte* row, const std::array<float, kNibbles>& values, int64_t begin,
-                    int64_t end, float* out) {
+void decode_nibbles(const std::byte* row, const PairTable& pairs, int64_t begin, int64_t end,
+                    float* out) {
   const auto* bytes = reinterpret_cast<const uint8_t*>(row) + begin / 2;
   const int64_t count = end - begin;
   for (int64_t i = 0; i < count / 2; ++i) {
-    out[2 * i] = values[bytes[i] & kLowNibble];
-    out[2 * i + 1] = values[bytes[i] >> kNibbleBits];
+    std::memcpy(out + 2 * i, &pairs[bytes[i]], sizeof(NibblePair));
   }
-  if (count % 2 != 0) out[count - 1] = values[bytes[count / 2] & kLowNibble];
+  if (count % 2 != 0) out[count - 1] = pairs[bytes[count / 2]].even;
 }
 
 void decode_codes(const WeightView& w, int64_t row, int64_t begin, int64_t end, float* out) {
   const std::byte* codes = w.codes + row * code_row_bytes(w.element, w.k);
   switch (w.element) {
     case Element::kInt8:
-      std::copy(reinterpret_cast<const int8_t*>(codes) + begin,
-                reinterpret_cast<const int8_t*>(codes) + end, out);
+      float_ops(active_isa())
+          .widen_int8(reinterpret_cast<const int8_t*>(codes) + begin, out, end - begin);
       return;
     case Element::kInt4:
     case Element::kE2M1:
-      decode_nibbles(codes, nibble_values(w.element), begin, end, out);
+      decode_nibbles(codes, pair_values(w.element), begin, end, out);
       return;
     default:
-      for (int64_t k = begin; k < end; ++k) {
-        out[k - begin] = e4m3_values()[std::to_integer<uint8_t>(codes[k])];
-      }
+      float_ops(active_isa())
+          .widen_e4m3(reinterpret_cast<const uint8_t*>(codes) + begin, out, end - begin);
   }
 }
 
 // Blocks of 32 by their power of two, then blocks of 512 by their float.
 void scale_blocks(const uint8_t* block_scale, const float* dual_scale, int64_t count, float* out) {
+  const FloatOps& ops = float_ops(active_isa());
   for (int64_t first = 0; first < count; first += kMxBlock) {
-    const float power = e8m0_to_float(block_scale[first / kMxBlock]);
-    const float dual = dual_scale == nullptr ? 1.0f : dual_scale[first / kDualBlock];
-    const int64_t last = std::min(first + kMxBlock, count);
-    for (int64_t i = first; i < last; ++i) out[i] = out[i] * power * dual;
+    ops.multiply(e8m0_to_float(block_scale[first / kMxBlock]), out + first,
+                 std::min(kMxBlock, count - first));
+  }
+  if (dual_scale == nullptr) return;
+  for (int64_t first = 0; first < count; first += kDualBlock) {
+    ops.multiply(dual_scale[first / kDualBlock], out + first, std::min(kDualBlock, count - first));
   }
 }
 
 void scale_groups(const WeightView& w, int64_t row, int64_t begin, int64_t end, float* out) {
+  const FloatOps& ops = float_ops(active_isa());
   const int64_t group = w.group == 0 ? w.k : w.group;
   const int64_t first_scale = row * (w.k / group);
   for (int64_t k = begin; k < end;) {
     const int64_t i = first_scale + k / group;
-    const float scale = w.scale[i];
-    const float offset = w.offset == nullptr ? 0.0f : w.offset[i];
     const int64_t last = std::min(end, (k / group + 1) * group);
-    for (; k < last; ++k) out[k - begin] = (out[k - begin] - offset) * scale;
+    if (w.offset != nullptr) {
+      const float offset = w.offset[i];
+      for (int64_t at = k; at < last; ++at) out[at - begin] -= offset;
+    }
+    ops.multiply(w.scale[i], out + k - begin, last - k);
+    k = last;
   }
 }
 
@@ -121,7 +137,7 @@ void decode_mx_bytes(const uint8_t* codes, Element element, const uint8_t* block
     const auto& values = nibble_values(element);
     for (int64_t i = 0; i < count; ++i) out[i] = values[codes[i] & kLowNibble];
   } else {
-    for (int64_t i = 0; i < count; ++i) out[i] = e4m3_values()[codes[i]];
+    float_ops(active_isa()).widen_e4m3(codes, out, count);
   }
   scale_blocks(block_scale, dual_scale, count, out);
 }

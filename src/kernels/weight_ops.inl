@@ -173,10 +173,63 @@ double mx_error(const float* w, Element element, float outer, int64_t n) noexcep
                                    : row_error<Element::kE4M3>(w, outer, n);
 }
 
+// --- what codes miss -----------------------------------------------------------------------------
+
+void add_pairs(const float* x, const float* y, int64_t n, PairSums& sums) noexcept {
+  Doubles exact = zero_doubles(), decoded = zero_doubles();
+  Doubles product = zero_doubles(), noise = zero_doubles();
+  Vec amax = splat(0.0f);
+  int64_t values = 0;  // that are not 0
+  for_each_block(n, [&](int64_t i, auto part) __attribute__((always_inline)) {
+    const Vec a = load_lanes(part, x + i, 0.0f), b = load_lanes(part, y + i, 0.0f);
+    const Vec miss = a - b;
+    add_products(a, a, exact);
+    add_products(b, b, decoded);
+    add_products(a, b, product);
+    add_products(miss, miss, noise);
+    amax = max_magnitude(amax, magnitude(a));
+    values += lanes_outside(b, splat(0.0f), splat(0.0f));
+  });
+  sums.exact += sum_doubles(exact);
+  sums.decoded += sum_doubles(decoded);
+  sums.product += sum_doubles(product);
+  sums.noise += sum_doubles(noise);
+  sums.zeros += n - values;
+  const float largest = largest_lane(amax);
+  sums.amax = largest > sums.amax ? largest : sums.amax;
+}
+
+int64_t count_outside(const float* x, const float* low, const float* high, int64_t width,
+                      int64_t n) noexcept {
+  int64_t count = 0;
+  for (int64_t first = 0, group = 0; first < n; first += width, ++group) {
+    const Vec least = splat(low[group]), most = splat(high[group]);
+    const int64_t size = width < n - first ? width : n - first;
+    for_each_block(size, [&](int64_t i, auto part) __attribute__((always_inline)) {
+      count += lanes_outside(load_lanes(part, x + first + i, low[group]), least, most);
+    });
+  }
+  return count;
+}
+
+float amax(const void* w, FloatType type, int64_t n) noexcept {
+  Vec most = splat(0.0f);
+  with_float_type(type, [&](auto tag) __attribute__((always_inline)) {
+    for_each_block(n, [&](int64_t i, auto part) __attribute__((always_inline)) {
+      most = max_magnitude(most, magnitude(load_as(tag, part, w, i)));
+    });
+  });
+  return largest_lane(most);
+}
+
 }  // namespace
 
 extern const WeightOps kWeightOps;
-constinit const WeightOps kWeightOps = {
-    .integer_codes = integer_codes, .mx_codes = mx_codes, .mx_error = mx_error};
+constinit const WeightOps kWeightOps = {.integer_codes = integer_codes,
+                                        .mx_codes = mx_codes,
+                                        .mx_error = mx_error,
+                                        .add_pairs = add_pairs,
+                                        .count_outside = count_outside,
+                                        .amax = amax};
 
 }  // namespace mezzotint::MZ_ISA

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "kernels/ops.h"
 #include "kernels/test_data.h"
 #include "numerics/affine.h"
+#include "numerics/bf16.h"
 #include "numerics/dual_level.h"
 #include "numerics/int4.h"
 #include "numerics/int8.h"
@@ -178,6 +181,87 @@ TEST_P(WeightOpsOf, ABlockOfZerosHasByteZeroAndCodesZero) {
   }
 }
 
+PairSums sums_of(const WeightOps& ops, const std::vector<float>& x, const std::vector<float>& y) {
+  PairSums sums;
+  ops.add_pairs(x.data(), y.data(), static_cast<int64_t>(x.size()), sums);
+  return sums;
+}
+
+TEST_P(WeightOpsOf, PairSumsAreThoseOfAPlainLoop) {
+  for (const int64_t n : kLengths) {
+    const std::vector<float> x = floats(n, 3);
+    std::vector<float> y = floats(n, 4);
+    PairSums plain;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double a = x[i], b = y[i], miss = x[i] - y[i];
+      plain.exact += a * a;
+      plain.decoded += b * b;
+      plain.product += a * b;
+      plain.noise += miss * miss;
+      plain.amax = std::max(plain.amax, std::abs(x[i]));
+      plain.zeros += y[i] == 0.0f ? 1 : 0;
+    }
+    const PairSums sums = sums_of(ops(), x, y);
+    const double bound = static_cast<double>(n) * 0x1p-52;
+    EXPECT_NEAR(sums.exact, plain.exact, bound * plain.exact);
+    EXPECT_NEAR(sums.decoded, plain.decoded, bound * plain.decoded);
+    EXPECT_NEAR(sums.product, plain.product, bound * (plain.exact + plain.decoded));
+    EXPECT_NEAR(sums.noise, plain.noise, bound * plain.noise);
+    EXPECT_EQ(sums.amax, plain.amax);
+    EXPECT_EQ(sums.zeros, plain.zeros);
+    y.back() = 2 * y.back() + 1;
+    EXPECT_GT(std::abs(sums_of(ops(), x, y).decoded - plain.decoded), bound * plain.decoded);
+  }
+}
+
+TEST_P(WeightOpsOf, PairSumsAddToWhatIsThere) {
+  const std::vector<float> x = {3, -4}, y = {1, -4};
+  PairSums sums = sums_of(ops(), x, y);
+  ops().add_pairs(y.data(), y.data(), 1, sums);
+  EXPECT_EQ(sums.exact, 26);
+  EXPECT_EQ(sums.decoded, 18);
+  EXPECT_EQ(sums.product, 20);
+  EXPECT_EQ(sums.noise, 4);
+  EXPECT_EQ(sums.amax, 4);
+  EXPECT_EQ(sums_of(ops(), {}, {}).exact, 0);
+}
+
+TEST_P(WeightOpsOf, CountsWhatLiesOutsideOfARangeAndNotItsEnds) {
+  for (const int64_t n : kLengths) {
+    std::vector<float> x(static_cast<size_t>(n), 0.5f);
+    const auto outside = [&](float low, float high) {
+      return ops().count_outside(x.data(), &low, &high, n, n);
+    };
+    EXPECT_EQ(outside(0.5f, 0.5f), 0) << n;
+    EXPECT_EQ(outside(0.6f, 1.0f), n) << n;
+    EXPECT_EQ(outside(-1.0f, 0.4f), n) << n;
+    x.front() = -2.0f;
+    x.back() = 3.0f;
+    EXPECT_EQ(outside(0.0f, 1.0f), n == 1 ? 1 : 2) << n;
+    x.back() = -0.0f;
+    EXPECT_EQ(outside(0.0f, 1.0f), n == 1 ? 0 : 1) << "-0 is 0";
+  }
+  const std::vector<float> x(100, 0.5f), low = {0, 0.6f, 0, 0}, high = {1, 1, 0.4f, 1};
+  EXPECT_EQ(ops().count_outside(x.data(), low.data(), high.data(), 32, 100), 64);
+  EXPECT_EQ(ops().count_outside(x.data(), low.data(), high.data(), 45, 100), 45 + 10);
+}
+
+TEST_P(WeightOpsOf, AmaxIsThatOfTheValuesAndNanWhereThereIsOne) {
+  for (const int64_t n : kLengths) {
+    std::vector<float> w = floats(n, 5);
+    float most = 0;
+    for (const float v : w) most = std::max(most, std::abs(v));
+    EXPECT_EQ(ops().amax(w.data(), FloatType::kF32, n), most);
+    std::vector<uint16_t> half;
+    for (const float v : w) half.push_back(bf16_from_float(v));
+    EXPECT_EQ(ops().amax(half.data(), FloatType::kBF16, n), bf16_to_float(bf16_from_float(most)));
+    w.back() = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_TRUE(std::isnan(ops().amax(w.data(), FloatType::kF32, n))) << n;
+    half.front() = 0x7f80;
+    EXPECT_TRUE(std::isinf(ops().amax(half.data(), FloatType::kBF16, n))) << n;
+  }
+}
+
 TEST_P(WeightOpsOf, GivesTheBitsOfThePortableTable) {
   const std::vector<float> w = weights(1000);
   const WeightOps& portable = weight_ops(Isa::kPortable);
@@ -186,6 +270,12 @@ TEST_P(WeightOpsOf, GivesTheBitsOfThePortableTable) {
     EXPECT_EQ(ops().mx_error(w.data(), element, 0.9f, 1000),
               portable.mx_error(w.data(), element, 0.9f, 1000));
   }
+  const std::vector<float> other = floats(1000, 6);
+  const PairSums ours = sums_of(ops(), w, other), theirs = sums_of(portable, w, other);
+  EXPECT_EQ(ours.exact, theirs.exact);
+  EXPECT_EQ(ours.decoded, theirs.decoded);
+  EXPECT_EQ(ours.product, theirs.product);
+  EXPECT_EQ(ours.noise, theirs.noise);
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, WeightOpsOf,

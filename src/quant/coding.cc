@@ -250,6 +250,19 @@ void encode_param(const ParamSpec& spec, const Tensor& field, const LayerDims& d
   }
 }
 
+Tensor encoded_param(const ParamSpec& spec, const Tensor& field, const LayerDims& dims, DType dtype,
+                     const Shape& shape) {
+  const bool codes = spec.coding == Coding::kInt4 || spec.coding == Coding::kFp4;
+  const bool floats = spec.coding == Coding::kFloat || spec.coding == Coding::kDeqScale;
+  const bool same = codes ? field.shape() == shape : field.byte_size() == byte_count(dtype, shape);
+  if (!field.empty() && !floats && same && field.dtype() == dtype) {
+    return {dtype, shape, field.buffer()};
+  }
+  Tensor tensor = Tensor::allocate(dtype, shape);
+  encode_param(spec, field, dims, tensor);
+  return tensor;
+}
+
 WrittenForm written_form(const ParamSpec& spec, const LayerDims& dims, Compat compat) {
   const bool nibbles = spec.coding == Coding::kInt4 || spec.coding == Coding::kFp4;
   const bool upstream_int4 = spec.coding == Coding::kInt4 && compat == Compat::kUpstream;

@@ -14,6 +14,10 @@ Tensor decode_param(const CheckedTensor& checked, const LayerDims& dims, const L
 void encode_param(const ParamSpec& spec, const Tensor& field, const LayerDims& dims,
                   const Tensor& tensor);
 
+// The same as a new tensor, which shares the field's bytes where the file holds them as they are.
+Tensor encoded_param(const ParamSpec& spec, const Tensor& field, const LayerDims& dims, DType dtype,
+                     const Shape& shape);
+
 // Dtype and shape in which a new file holds the parameter. int4 and e2m1 codes are packed, except
 // that an odd K, of which packing would lose the parity, takes one byte per code, as upstream gives
 // every int4 code.

@@ -130,12 +130,11 @@ class Dequantizer {
   Tensor effective_weight(const LinearParams& params, DType dtype) const {
     const int64_t k = params.plan.k;
     Tensor weight = Tensor::allocate(dtype, {params.plan.n, k});
+    const EffectiveWeight effective(params);
     parallel_for(ctx_, params.plan.n, kRowGrain, [&](int64_t begin, int64_t end) {
-      std::vector<float> row(static_cast<size_t>(k));
-      for (int64_t i = begin; i < end; ++i) {
-        effective_row(params, i, row);
-        narrow_range(row, weight, i * k);
-      }
+      std::vector<float> rows(static_cast<size_t>((end - begin) * k));
+      effective.rows(begin, rows);
+      narrow_range(rows, weight, begin * k);
     });
     return weight;
   }

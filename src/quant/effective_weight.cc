@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/parallel_for.h"
 #include "kernels/weight_decode.h"
+#include "solve/outputs.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
@@ -28,49 +29,78 @@ WeightView weight_view(const LinearParams& params) {
   return view;
 }
 
-}  // namespace
-
-void code_row(const LinearParams& params, int64_t row, std::span<float> out) {
-  MZ_CHECK(static_cast<int64_t>(out.size()) == params.plan.k);
-  const WeightView view = weight_view(params);
-  decode_weights(view, row, 0, params.plan.k, out.data());
+void decode_row(const LinearParams& params, const WeightView& view, int64_t row, float* out) {
+  decode_weights(view, row, 0, view.k, out);
   if (view.scale != nullptr || view.block_scale != nullptr) return;
   const float scale = folded_scale(params, row);
-  for (float& v : out) v *= scale;
+  for (int64_t i = 0; i < view.k; ++i) out[i] *= scale;
+}
+
+void add(std::span<const float> from, std::span<float> to) {
+  for (size_t i = 0; i < from.size(); ++i) to[i] += from[i];
+}
+
+void multiply_columns(const Tensor& factors, std::span<float> rows) {
+  const auto k = static_cast<size_t>(factors.size());
+  const float* factor = factors.data<float>();
+  for (size_t first = 0; first < rows.size(); first += k) {
+    float* row = rows.data() + first;
+    for (size_t i = 0; i < k; ++i) row[i] *= factor[i];
+  }
+}
+
+}  // namespace
+
+EffectiveWeight::EffectiveWeight(const LinearParams& params) : params_(params) {
+  if (params.plan.rank == 0) return;
+  up_ = widened(params.low_rank_up);
+  down_ = widened(params.low_rank_down);
+}
+
+int64_t EffectiveWeight::row_count(std::span<const float> rows) const {
+  const int64_t count = static_cast<int64_t>(rows.size()) / params_.plan.k;
+  MZ_CHECK(static_cast<int64_t>(rows.size()) == count * params_.plan.k);
+  return count;
+}
+
+void EffectiveWeight::codes(int64_t first, std::span<float> out) const {
+  const WeightView view = weight_view(params_);
+  for (int64_t i = 0; i < row_count(out); ++i) {
+    decode_row(params_, view, first + i, out.data() + i * view.k);
+  }
+}
+
+void EffectiveWeight::branch(int64_t first, std::span<float> out) const {
+  const auto rank = static_cast<size_t>(params_.plan.rank);
+  const auto count = static_cast<size_t>(row_count(out));
+  MZ_CHECK(rank > 0);
+  product_of_rows({up_.data<float>() + static_cast<size_t>(first) * rank, count * rank}, down_,
+                  out);
+}
+
+void EffectiveWeight::combine(std::span<float> codes, std::span<const float> branch) const {
+  const bool smoothed = params_.plan.branch_input == BranchInput::kSmoothed;
+  if (smoothed) add(branch, codes);
+  if (!params_.mul_scale.empty()) multiply_columns(params_.mul_scale, codes);
+  if (!smoothed) add(branch, codes);
+}
+
+void EffectiveWeight::rows(int64_t first, std::span<float> out) const {
+  codes(first, out);
+  std::vector<float> low_rank(params_.plan.rank > 0 ? out.size() : 0);
+  if (!low_rank.empty()) branch(first, low_rank);
+  if (!low_rank.empty() || !params_.mul_scale.empty()) combine(out, low_rank);
 }
 
 Tensor code_values(const LinearParams& params, const ExecContext& ctx) {
   const int64_t k = params.plan.k;
+  const EffectiveWeight effective(params);
   Tensor out = Tensor::allocate(DType::kF32, {params.plan.n, k});
   auto* values = out.mutable_data<float>();
   parallel_for(ctx, params.plan.n, kRowGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) {
-      code_row(params, n, {values + n * k, static_cast<size_t>(k)});
-    }
+    effective.codes(begin, {values + begin * k, static_cast<size_t>((end - begin) * k)});
   });
   return out;
-}
-
-void add_low_rank_row(const LinearParams& params, int64_t row, std::span<float> out) {
-  const int64_t rank = params.plan.rank;
-  std::vector<float> up(static_cast<size_t>(rank));
-  std::vector<float> down(out.size());
-  widen_range(params.low_rank_up, row * rank, up);
-  for (int64_t r = 0; r < rank; ++r) {
-    widen_range(params.low_rank_down, r * params.plan.k, down);
-    for (size_t i = 0; i < out.size(); ++i) out[i] += up[static_cast<size_t>(r)] * down[i];
-  }
-}
-
-void effective_row(const LinearParams& params, int64_t row, std::span<float> out) {
-  code_row(params, row, out);
-  const bool smoothed_branch = params.plan.branch_input == BranchInput::kSmoothed;
-  if (params.plan.rank > 0 && smoothed_branch) add_low_rank_row(params, row, out);
-  if (!params.mul_scale.empty()) {
-    const float* mul = params.mul_scale.data<float>();
-    for (size_t i = 0; i < out.size(); ++i) out[i] *= mul[i];
-  }
-  if (params.plan.rank > 0 && !smoothed_branch) add_low_rank_row(params, row, out);
 }
 
 float folded_scale(const LinearParams& params, int64_t row) {

@@ -10,14 +10,31 @@
 
 namespace mezzotint {
 
-// Row i of E, smoothing folded in: E[i,k] = code * scale[i] * mul_scale[k], in f32, in this order.
-void effective_row(const LinearParams& params, int64_t row, std::span<float> out);
+// Threads may share one. Rows are written into spans of whole rows, from `first` on.
+class EffectiveWeight {
+ public:
+  explicit EffectiveWeight(const LinearParams& params);  // which outlive this
 
-// Its parts. Code times scale: what meets the rounded x * mul_scale; and all rows of it, [n,k].
-void code_row(const LinearParams& params, int64_t row, std::span<float> out);
+  // Smoothing folded in: E[i,k] = code * scale[i] * mul_scale[k], in f32, in this order, and the
+  // low-rank branch where it is read.
+  void rows(int64_t first, std::span<float> out) const;
+
+  // The parts. Code times scale: what meets the rounded x * mul_scale; and up[i] down.
+  void codes(int64_t first, std::span<float> out) const;
+  void branch(int64_t first, std::span<float> out) const;
+
+  // E of its parts; the result is in `codes`. An empty branch is none.
+  void combine(std::span<float> codes, std::span<const float> branch) const;
+
+ private:
+  int64_t row_count(std::span<const float> rows) const;
+
+  const LinearParams& params_;
+  Tensor up_, down_;  // F32, of a low-rank branch
+};
+
+// Code times scale, all rows: F32 [n,k].
 Tensor code_values(const LinearParams& params, const ExecContext& ctx);
-// out += up[row] down
-void add_low_rank_row(const LinearParams& params, int64_t row, std::span<float> out);
 
 // The weight scale of a static file, whose first step says it: deq_scale = input_scale *
 // weight_scale.

@@ -24,7 +24,7 @@ LinearParams params(bool smoothed) {
 
 std::vector<float> row(const LinearParams& p, int64_t i) {
   std::vector<float> values(3);
-  effective_row(p, i, values);
+  EffectiveWeight(p).rows(i, values);
   return values;
 }
 
@@ -42,6 +42,20 @@ TEST(EffectiveWeight, OfABranchThatReadsTheGivenInputIsNotSmoothed) {
   EXPECT_EQ(row(p, 0), (std::vector<float>{1, 0, 0.875f}));  // (0.5 + 0.5, -1 + 1, 1.5 + 2) * mul
   p.plan.branch_input = BranchInput::kGiven;
   EXPECT_EQ(row(p, 0), (std::vector<float>{1, -9, 2.375f}));  // 0.5 + 0.5, -10 + 1, 0.375 + 2
+}
+
+TEST(EffectiveWeight, HasTheRowsOfItsParts) {
+  LinearParams p = params(false);
+  p.plan.rank = 2;
+  p.low_rank_down = float_tensor(DType::kBF16, {2, 3}, {1, 2, 4, -1, 0, 8});
+  p.low_rank_up = float_tensor(DType::kBF16, {2, 2}, {0.5f, 1, 3, -2});
+  const EffectiveWeight effective(p);
+  std::vector<float> branch(6), all(6);
+  effective.branch(0, branch);
+  effective.rows(0, all);
+  EXPECT_EQ(branch, (std::vector<float>{-0.5f, 1, 10, 5, 6, -4}));
+  EXPECT_EQ(all, (std::vector<float>{0, 0, 11.5f, 259, 6, -258}));
+  EXPECT_EQ(row(p, 1), (std::vector<float>{259, 6, -258}));
 }
 
 }  // namespace

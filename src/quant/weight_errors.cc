@@ -7,12 +7,13 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/cpu_features.h"
 #include "base/parallel_for.h"
 #include "kernels/ops.h"
+#include "kernels/weight_ops.h"
 #include "numerics/dual_level.h"
 #include "numerics/e8m0.h"
 #include "numerics/mx.h"
-#include "quant/difference.h"
 #include "quant/effective_weight.h"
 #include "solve/widen.h"
 
@@ -22,14 +23,16 @@ namespace {
 constexpr int64_t kRowGrain = 16;
 
 struct Sums {
-  Difference weights;  // of E from w
-  double amax = 0;
+  PairSums weights;  // E beside w
   int64_t zeros = 0;
   int64_t clipped = 0;
 
   void add(const Sums& other) {
-    weights.add(other.weights);
-    amax = std::max(amax, other.amax);
+    weights.exact += other.weights.exact;
+    weights.decoded += other.weights.decoded;
+    weights.product += other.weights.product;
+    weights.noise += other.weights.noise;
+    weights.amax = std::max(weights.amax, other.weights.amax);
     zeros += other.zeros;
     clipped += other.clipped;
   }
@@ -84,77 +87,100 @@ Range range_at(const LinearParams& params, int64_t row, int64_t first) {
   return {(unit.low - offset) * scale, (unit.high - offset) * scale};
 }
 
-// One row: w, what was to be coded, the codes' values and E.
+// One row after another: w, and the codes' values, in whose place E is made.
 class Row {
  public:
-  explicit Row(const LinearParams& params)
+  Row(const LinearParams& params, const EffectiveWeight& effective)
       : params_(params),
+        effective_(effective),
+        width_(scale_width(params)),
         exact_(static_cast<size_t>(params.plan.k)),
-        target_(exact_.size()),
         coded_(exact_.size()),
-        effective_(exact_.size()) {}
+        low_(static_cast<size_t>((params.plan.k + width_ - 1) / width_)),
+        high_(low_.size()) {}
 
-  Sums measure(const Tensor& w, int64_t row) {
-    widen_range(w, row * params_.plan.k, exact_);
-    code_row(params_, row, coded_);
-    if (is_plain()) {
-      target_ = exact_;
-      effective_ = coded_;
+  // An empty branch is none.
+  void measure(const Tensor& w, int64_t row, std::span<const float> branch, Sums& sums) {
+    const WeightOps& ops = weight_ops(active_isa());
+    const int64_t k = params_.plan.k;
+    widen_range(w, row * k, exact_);
+    effective_.codes(row, coded_);
+    if (!params_.mul_scale.empty() || !branch.empty()) {
+      constexpr float kZero = 0.0f;
+      const int64_t zeros = k - ops.count_outside(coded_.data(), &kZero, &kZero, k, k);
+      effective_.combine(coded_, branch);
+      ops.add_pairs(exact_.data(), coded_.data(), k, sums.weights);
+      sums.zeros += zeros;
+      aim(branch);
     } else {
-      effective_row(params_, row, effective_);
-      aim(row);
+      const int64_t before = sums.weights.zeros;
+      ops.add_pairs(exact_.data(), coded_.data(), k, sums.weights);
+      sums.zeros += sums.weights.zeros - before;
     }
-    Sums sums;
-    for (size_t i = 0; i < exact_.size(); ++i) {
-      sums.weights.add(exact_[i], effective_[i]);
-      sums.amax = std::max(sums.amax, std::abs(double{exact_[i]}));
-      sums.zeros += coded_[i] == 0.0f ? 1 : 0;
-    }
-    sums.clipped = clipped(row);
-    return sums;
+    sums.clipped += clipped(row);
   }
 
  private:
-  bool is_plain() const { return params_.mul_scale.empty() && params_.plan.rank == 0; }
-
-  // target = what the codes were to be: w without smoothing and the low-rank branch.
-  void aim(int64_t row) {
-    std::vector<float> branch(exact_.size(), 0.0f);
-    if (params_.plan.rank > 0) add_low_rank_row(params_, row, branch);
-    const bool smoothed = params_.plan.branch_input == BranchInput::kSmoothed;
-    for (size_t i = 0; i < target_.size(); ++i) {
-      const float mul = params_.mul_scale.empty() ? 1.0f : params_.mul_scale.data<float>()[i];
-      target_[i] = smoothed ? exact_[i] / mul - branch[i] : (exact_[i] - branch[i]) / mul;
+  // Values of exact_ beyond the ends of their codes.
+  int64_t clipped(int64_t row) {
+    for (size_t i = 0; i < low_.size(); ++i) {
+      const Range range = range_at(params_, row, static_cast<int64_t>(i) * width_);
+      low_[i] = range.low;
+      high_[i] = range.high;
     }
+    return weight_ops(active_isa())
+        .count_outside(exact_.data(), low_.data(), high_.data(), width_, params_.plan.k);
   }
 
-  int64_t clipped(int64_t row) const {
-    const int64_t k = params_.plan.k, width = scale_width(params_);
-    int64_t count = 0;
-    for (int64_t first = 0; first < k; first += width) {
-      const Range range = range_at(params_, row, first);
-      const int64_t end = std::min(k, first + width);
-      for (int64_t i = first; i < end; ++i) {
-        const float v = target_[static_cast<size_t>(i)];
-        count += (v < range.low || v > range.high) ? 1 : 0;
-      }
+  // w -> what the codes were to be: without smoothing and the low-rank branch.
+  void aim(std::span<const float> branch) {
+    const bool smoothed = params_.plan.branch_input == BranchInput::kSmoothed;
+    if (!smoothed) subtract(branch);
+    if (!params_.mul_scale.empty()) {
+      const float* mul = params_.mul_scale.data<float>();
+      for (size_t i = 0; i < exact_.size(); ++i) exact_[i] /= mul[i];
     }
-    return count;
+    if (smoothed) subtract(branch);
+  }
+
+  void subtract(std::span<const float> branch) {
+    for (size_t i = 0; i < branch.size(); ++i) exact_[i] -= branch[i];
   }
 
   const LinearParams& params_;
-  std::vector<float> exact_, target_, coded_, effective_;
+  const EffectiveWeight& effective_;
+  int64_t width_;  // elements that share a scale
+  std::vector<float> exact_, coded_;
+  std::vector<float> low_, high_;  // of each scale
 };
+
+Sums sums_of(const Tensor& w, const LinearParams& params, const EffectiveWeight& effective,
+             int64_t begin, int64_t end) {
+  const auto k = static_cast<size_t>(params.plan.k);
+  std::vector<float> branch(params.plan.rank > 0 ? static_cast<size_t>(end - begin) * k : 0);
+  if (!branch.empty()) effective.branch(begin, branch);
+  Row measured(params, effective);
+  Sums sums;
+  for (int64_t row = begin; row < end; ++row) {
+    const std::span<const float> all(branch);
+    measured.measure(
+        w, row, all.empty() ? all : all.subspan(static_cast<size_t>(row - begin) * k, k), sums);
+  }
+  return sums;
+}
 
 WeightErrors errors_of(const Sums& sums, int64_t count) {
   WeightErrors errors;
   const auto elements = static_cast<double>(std::max<int64_t>(count, 1));
-  const Difference& weights = sums.weights;
-  if (weights.noise > 0) errors.sqnr_db = 10.0 * std::log10(weights.signal / weights.noise);
-  errors.cosine = weights.cosine();
+  const PairSums& weights = sums.weights;
+  if (weights.noise > 0) {
+    const double lengths = std::sqrt(weights.exact * weights.decoded);
+    errors.sqnr_db = 10.0 * std::log10(weights.exact / weights.noise);
+    errors.cosine = lengths > 0 ? weights.product / lengths : 0;
+  }
   errors.zero_share = static_cast<double>(sums.zeros) / elements;
   errors.clip_share = static_cast<double>(sums.clipped) / elements;
-  if (weights.signal > 0) errors.outlier_ratio = sums.amax / std::sqrt(weights.signal / elements);
+  if (weights.exact > 0) errors.outlier_ratio = weights.amax / std::sqrt(weights.exact / elements);
   return errors;
 }
 
@@ -163,15 +189,13 @@ WeightErrors errors_of(const Sums& sums, int64_t count) {
 WeightErrors weight_errors(const Tensor& w, const LinearParams& params, const ExecContext& ctx) {
   const int64_t n = params.plan.n;
   MZ_CHECK(w.size() == n * params.plan.k);
-  std::vector<Sums> rows(static_cast<size_t>(n));  // summed in order below
+  const EffectiveWeight effective(params);
+  std::vector<Sums> parts(static_cast<size_t>((n + kRowGrain - 1) / kRowGrain));
   parallel_for(ctx, n, kRowGrain, [&](int64_t begin, int64_t end) {
-    Row measure(params);
-    for (int64_t row = begin; row < end; ++row) {
-      rows[static_cast<size_t>(row)] = measure.measure(w, row);
-    }
+    parts[static_cast<size_t>(begin / kRowGrain)] = sums_of(w, params, effective, begin, end);
   });
-  Sums total;
-  for (const Sums& row : rows) total.add(row);
+  Sums total;  // in the order of the rows
+  for (const Sums& part : parts) total.add(part);
   return errors_of(total, w.size());
 }
 

@@ -216,8 +216,8 @@ LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer
        plan_layer_tensors(row, layer.name, dims, layer.bias ? HasBias::kYes : HasBias::kNo,
                           options.compat, options.smoothed)) {
     const ParamSpec& spec = spec_of(*row.contract, planned.tensor.name);
-    Tensor tensor = Tensor::allocate(planned.tensor.dtype, planned.tensor.shape);
-    encode_param(spec, params.*spec.field, dims, tensor);
+    Tensor tensor =
+        encoded_param(spec, params.*spec.field, dims, planned.tensor.dtype, planned.tensor.shape);
     tensors.push_back({.name = std::move(planned.tensor.name),
                        .label = std::move(planned.label),
                        .tensor = std::move(tensor)});

@@ -1,6 +1,6 @@
 // What data-free export costs per layer and thread, for every algorithm that needs no statistics:
-// the checks, the codes, the tensors of the file, the loader's reading of them and the SQNR. Beside
-// it, in the same run, the rules of numerics/ element by element.
+// the checks, the codes, the tensors of the file, the loader's reading of them and their errors.
+// Beside it, in the same run, the rules of numerics/ element by element.
 //
 //   mezzotint_bench --benchmark_filter='Layer/.*'
 #include <benchmark/benchmark.h>

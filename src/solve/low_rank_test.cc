@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/weight_decode.h"
+#include "solve/correlated_data.h"
 #include "solve/mx_weights.h"
 #include "solve/outputs.h"
 #include "solve/widen.h"
@@ -104,6 +105,38 @@ TEST(LowRank, AlternatingStepsNeverLoseAndHelpWhereRoundingIsCoarse) {
   const LowRankSplit eight = alternate_low_rank(w, once, mxfp4, 8, ctx);
   EXPECT_LT(rounding_error(eight.residual), 0.99 * rounding_error(once.residual));
   EXPECT_LT(rounding_error(once.residual), rounding_error(w));  // rank 0
+}
+
+// || x (w - E)^T || / || x w^T || with E the rounded residual and the branch.
+double error_of_outputs(const Tensor& x, const Tensor& w, const LowRankSplit& split) {
+  const Tensor rounded = mxfp4(split.residual);
+  std::vector<float> branch(static_cast<size_t>(w.size()));
+  const Tensor up = widened(split.up);
+  product_of_rows({up.data<float>(), static_cast<size_t>(up.size())}, widened(split.down), branch);
+  for (size_t i = 0; i < branch.size(); ++i) branch[i] += rounded.data<float>()[i];
+  return output_error(x, w, branch);
+}
+
+// The bar of the design, on correlated activations with channels 20 times as large: weights with
+// heavy tails and nothing to find, with a low-rank part, and with columns that follow the outliers.
+TEST(LowRank, Rank32IsNeverWorseThanRankZero) {
+  const ExecContext ctx({.threads = 2});
+  constexpr int64_t kN = 96, kK = 256;
+  const Tensor x = correlated_rows(
+      {.rows = 2048, .k = kK, .hidden = 48, .outlier_every = 37, .outlier = 20.0f}, 2, 3);
+  std::vector<Tensor> weights = {low_rank_matrix(kN, kK, 8, 0.1f)};
+  for (const uint32_t seed : {1u, 2u, 3u}) weights.push_back(heavy_weights(kN, kK, seed));
+  weights.push_back(heavy_weights(kN, kK, 4));
+  for (int64_t i = 0; i < kN * kK; i += 37) weights.back().mutable_data<float>()[i] *= 4.0f;
+  for (const Tensor& w : weights) {
+    const Tensor plain = mxfp4(w);
+    const double rank0 =
+        output_error(x, w, {plain.data<float>(), plain.data<float>() + plain.size()});
+    const LowRankSplit once = split_low_rank(w, 32, ctx);
+    EXPECT_LE(error_of_outputs(x, w, once), rank0);
+    EXPECT_LE(error_of_outputs(x, w, alternate_low_rank(w, once, mxfp4, 8, ctx)), rank0);
+    EXPECT_GT(error_of_outputs(x, w, once), 0.1 * rank0) << "too good to be quantized";
+  }
 }
 
 TEST(LowRank, AlternatingIsTheSameForAnyNumberOfThreads) {

@@ -13,6 +13,8 @@ namespace {
 
 constexpr int64_t kColumns = 256;  // of the output, per task
 
+int ld(int64_t v) { return static_cast<int>(v); }
+
 }  // namespace
 
 Tensor outputs(const Tensor& x, const Tensor& w, const ExecContext& ctx) {
@@ -20,7 +22,6 @@ Tensor outputs(const Tensor& x, const Tensor& w, const ExecContext& ctx) {
   MZ_CHECK(x.dim(1) == k);
   Tensor y = Tensor::allocate(DType::kF32, {m, n});
   auto* out = y.mutable_data<float>();
-  const auto ld = [](int64_t v) { return static_cast<int>(v); };
   parallel_for(ctx, (n + kColumns - 1) / kColumns, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i * kColumns;
@@ -31,6 +32,14 @@ Tensor outputs(const Tensor& x, const Tensor& w, const ExecContext& ctx) {
     }
   });
   return y;
+}
+
+void product_of_rows(std::span<const float> a, const Tensor& b, std::span<float> out) {
+  const int64_t r = b.dim(0), k = b.dim(1);
+  const int64_t m = static_cast<int64_t>(a.size()) / r;
+  MZ_CHECK(static_cast<int64_t>(a.size()) == m * r && static_cast<int64_t>(out.size()) == m * k);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, ld(m), ld(k), ld(r), 1.0f, a.data(), ld(r),
+              b.data<float>(), ld(k), 0.0f, out.data(), ld(k));
 }
 
 double squared_distance(const Tensor& a, const Tensor& b) {

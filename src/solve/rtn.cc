@@ -56,10 +56,13 @@ float tensor_amax(const Tensor& w, const ExecContext& ctx) {
 std::optional<int64_t> first_row_not_finite(const Tensor& w, const ExecContext& ctx) {
   std::mutex mutex;
   std::optional<int64_t> first;
-  for_each_row(w, ctx, [&](int64_t n, std::span<const float> row) {
-    if (is_finite(amax_of(row))) return;
-    const std::lock_guard lock(mutex);
-    first = std::min(first.value_or(n), n);
+  const int64_t k = w.dim(1);
+  parallel_for(ctx, w.dim(0), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      if (is_finite(amax_of_range(w, n * k, k))) continue;
+      const std::lock_guard lock(mutex);
+      first = std::min(first.value_or(n), n);
+    }
   });
   return first;
 }

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <vector>
 
 #include "base/check.h"
 #include "base/cpu_features.h"
 #include "kernels/float_ops.h"
+#include "kernels/weight_ops.h"
 #include "numerics/bf16.h"
 #include "numerics/f16.h"
 
@@ -74,6 +76,17 @@ Tensor widened(const Tensor& t) {
   Tensor wide = Tensor::allocate(DType::kF32, t.shape());
   widen_into(t, {wide.mutable_data<float>(), static_cast<size_t>(wide.size())});
   return wide;
+}
+
+float amax_of_range(const Tensor& t, int64_t first, int64_t count) {
+  MZ_CHECK(is_floating(t.dtype()) && first >= 0 && first + count <= t.size());
+  if (const std::optional<FloatType> type = vector_type(t)) {
+    const std::byte* from = t.raw() + first * dtype_size(t.dtype());
+    return weight_ops(active_isa()).amax(from, *type, count);
+  }
+  std::vector<float> values(static_cast<size_t>(count));
+  widen_range(t, first, values);
+  return weight_ops(active_isa()).amax(values.data(), FloatType::kF32, count);
 }
 
 void narrow_range(std::span<const float> values, const Tensor& t, int64_t first) {

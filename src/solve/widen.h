@@ -13,6 +13,9 @@ void widen_range(const Tensor& t, int64_t first, std::span<float> values);
 void widen_into(const Tensor& t, std::span<float> values);  // all of t
 Tensor widened(const Tensor& t);                            // a new F32 tensor, same shape
 
+// The largest magnitude of `count` elements from `first` on; NaN where there is one.
+float amax_of_range(const Tensor& t, int64_t first, int64_t count);
+
 // The reverse, half to even, into elements [first, first + size) of t.
 void narrow_range(std::span<const float> values, const Tensor& t, int64_t first);
 

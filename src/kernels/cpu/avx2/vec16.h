@@ -124,6 +124,39 @@ MZ_VEC int32_t sum_lanes(Integers a) {
   return _mm_cvtsi128_si32(_mm_add_epi32(s2, _mm_shuffle_epi32(s2, 0xb1)));
 }
 
+MZ_VEC int32_t outside_bits(__m256 a, __m256 low, __m256 high) {
+  return _mm256_movemask_ps(
+      _mm256_or_ps(_mm256_cmp_ps(a, low, _CMP_LT_OQ), _mm256_cmp_ps(a, high, _CMP_GT_OQ)));
+}
+MZ_VEC int32_t lanes_outside(Vec a, Vec low, Vec high) {
+  const int32_t lower = outside_bits(a.lo, low.lo, high.lo);
+  const int32_t upper = outside_bits(a.hi, low.hi, high.hi);
+  return __builtin_popcount(static_cast<uint32_t>(lower | upper << 8));
+}
+
+struct Doubles {
+  __m256d part[4];
+};
+MZ_VEC Doubles zero_doubles() {
+  const __m256d zero = _mm256_setzero_pd();
+  return {{zero, zero, zero, zero}};
+}
+MZ_VEC void add_products(__m128 a, __m128 b, __m256d& sum) {
+  sum = _mm256_fmadd_pd(_mm256_cvtps_pd(a), _mm256_cvtps_pd(b), sum);
+}
+MZ_VEC void add_products(Vec a, Vec b, Doubles& sum) {
+  add_products(_mm256_castps256_ps128(a.lo), _mm256_castps256_ps128(b.lo), sum.part[0]);
+  add_products(_mm256_extractf128_ps(a.lo, 1), _mm256_extractf128_ps(b.lo, 1), sum.part[1]);
+  add_products(_mm256_castps256_ps128(a.hi), _mm256_castps256_ps128(b.hi), sum.part[2]);
+  add_products(_mm256_extractf128_ps(a.hi, 1), _mm256_extractf128_ps(b.hi, 1), sum.part[3]);
+}
+MZ_VEC double sum_doubles(const Doubles& a) {
+  const __m256d s4 =
+      _mm256_add_pd(_mm256_add_pd(a.part[0], a.part[2]), _mm256_add_pd(a.part[1], a.part[3]));
+  const __m128d s2 = _mm_add_pd(_mm256_castpd256_pd128(s4), _mm256_extractf128_pd(s4, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(s2, _mm_unpackhi_pd(s2, s2)));
+}
+
 MZ_VEC void cubic_in_double(__m128 x, double a, double b, __m128& hi, __m128& lo) {
   const __m256d d = _mm256_cvtps_pd(x);
   const __m256d inner =

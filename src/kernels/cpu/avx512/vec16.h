@@ -105,6 +105,33 @@ MZ_VEC Integers nearest_integers(Vec a) { return {_mm512_cvtps_epi32(a.v)}; }  /
 MZ_VEC Integers operator+(Integers a, Integers b) { return {_mm512_add_epi32(a.v, b.v)}; }
 MZ_VEC int32_t sum_lanes(Integers a) { return _mm512_reduce_add_epi32(a.v); }
 
+// How many lanes are below low or above high.
+MZ_VEC int32_t lanes_outside(Vec a, Vec low, Vec high) {
+  const __mmask16 outside =
+      _mm512_cmp_ps_mask(a.v, low.v, _CMP_LT_OQ) | _mm512_cmp_ps_mask(a.v, high.v, _CMP_GT_OQ);
+  return __builtin_popcount(outside);
+}
+
+// 16 sums in double. Products of floats are exact in double.
+struct Doubles {
+  __m512d lo, hi;
+};
+MZ_VEC Doubles zero_doubles() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+MZ_VEC __m512d lower_doubles(Vec a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a.v)); }
+MZ_VEC __m512d upper_doubles(Vec a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1)); }
+// sum += a * b
+MZ_VEC void add_products(Vec a, Vec b, Doubles& sum) {
+  sum.lo = _mm512_fmadd_pd(lower_doubles(a), lower_doubles(b), sum.lo);
+  sum.hi = _mm512_fmadd_pd(upper_doubles(a), upper_doubles(b), sum.hi);
+}
+// As sum_lanes.
+MZ_VEC double sum_doubles(const Doubles& a) {
+  const __m512d s8 = _mm512_add_pd(a.lo, a.hi);
+  const __m256d s4 = _mm256_add_pd(_mm512_castpd512_pd256(s8), _mm512_extractf64x4_pd(s8, 1));
+  const __m128d s2 = _mm_add_pd(_mm256_castpd256_pd128(s4), _mm256_extractf128_pd(s4, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(s2, _mm_unpackhi_pd(s2, s2)));
+}
+
 // (hi, lo) = x * (a + b * x * x) in double: hi rounded to float, lo the rest.
 MZ_VEC void cubic_in_double(Vec x, double a, double b, Vec& hi, Vec& lo) {
   const auto half = [&](__m256 x8, __m256& hi8, __m256& lo8) __attribute__((always_inline)) {

@@ -16,6 +16,37 @@
 
 namespace mezzotint::portable {
 
+MZ_VEC int32_t lanes_outside(const Vec& a, const Vec& low, const Vec& high) {
+  Ints4 outside = {};  // comparisons are -1 where they hold
+  for (int i = 0; i < kParts; ++i) {
+    outside -= (a.part[i] < low.part[i]) | (a.part[i] > high.part[i]);
+  }
+  return outside[0] + outside[1] + outside[2] + outside[3];
+}
+
+using Doubles2 [[gnu::vector_size(16)]] = double;
+struct Doubles {
+  Doubles2 part[2 * kParts];
+};
+MZ_VEC Doubles zero_doubles() { return {}; }
+MZ_VEC Doubles2 doubles_of(float a, float b) {
+  const Doubles2 pair = {static_cast<double>(a), static_cast<double>(b)};
+  return pair;
+}
+MZ_VEC void add_products(const Vec& a, const Vec& b, Doubles& sum) {
+  for (int i = 0; i < kParts; ++i) {
+    const Floats4 x = a.part[i], y = b.part[i];
+    sum.part[2 * i] += doubles_of(x[0], x[1]) * doubles_of(y[0], y[1]);
+    sum.part[2 * i + 1] += doubles_of(x[2], x[3]) * doubles_of(y[2], y[3]);
+  }
+}
+MZ_VEC double sum_doubles(const Doubles& a) {
+  const Doubles2 s4[2] = {(a.part[0] + a.part[4]) + (a.part[2] + a.part[6]),
+                          (a.part[1] + a.part[5]) + (a.part[3] + a.part[7])};
+  const Doubles2 s2 = s4[0] + s4[1];
+  return s2[0] + s2[1];
+}
+
 // 16 bytes, each in the upper byte of 32 bits; the same of 8 words.
 MZ_VEC Bits16 widen_bytes(const void* p) {
   Bytes16 bytes;
