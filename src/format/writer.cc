@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <chrono>
+#include <future>
 #include <mutex>
 #include <utility>
 
@@ -18,8 +20,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// How much may be lost to a power failure, and how much dirty memory a slow disk gathers.
+// After how much the disk is asked to have it all, on a thread beside; and how much it may be
+// behind: what a power failure costs, and the dirty memory that a slow disk gathers.
 constexpr int64_t kSyncEvery = int64_t{256} << 20;
+constexpr int64_t kMostUnsynced = int64_t{1} << 30;
 constexpr int64_t kReadBack = int64_t{4} << 20;
 
 enum class State : uint8_t { kMissing, kWriting, kResumed, kWritten };
@@ -59,7 +63,8 @@ struct Writer::Impl {
   size_t at(std::string_view name) const;
   void write(size_t tensor, std::span<const std::byte> bytes);
   bool begin_write(size_t tensor, const Hash128& hash);
-  void sync();
+  void sync_beside();
+  void sync_files();
   void check_complete() const;
   void write_index(const std::string& run_id) const;
 
@@ -69,9 +74,10 @@ struct Writer::Impl {
   std::vector<fs::path> files;
   std::vector<State> states;
   std::vector<Hash128> hashes;
-  std::mutex mutex;  // states, hashes, journal, unsynced
+  std::mutex mutex;  // states, hashes, journal, unsynced, syncing
   int64_t unsynced = 0;
   bool finished = false;
+  std::future<void> syncing;  // the last member: it waits for sync_files()
 };
 
 Writer::Impl::Impl(const fs::path& file, std::vector<TensorPlan> plan, const WriterOptions& options)
@@ -187,7 +193,7 @@ void Writer::Impl::write(size_t tensor, std::span<const std::byte> bytes) {
   hashes[tensor] = hash;
   states[tensor] = State::kWritten;
   unsynced += t.bytes;
-  if (unsynced >= kSyncEvery) sync();
+  if (unsynced >= kSyncEvery) sync_beside();
 }
 
 // False when the file already holds these bytes.
@@ -209,8 +215,19 @@ bool Writer::Impl::begin_write(size_t tensor, const Hash128& hash) {
   return true;
 }
 
-void Writer::Impl::sync() {
+// One at a time. What comes later may be in it or not: the next one is for that.
+void Writer::Impl::sync_beside() {
+  if (syncing.valid()) {
+    const bool running = syncing.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+    if (running && unsynced < kMostUnsynced) return;
+    syncing.get();
+  }
   unsynced = 0;
+  syncing = std::async(std::launch::async, [this] { sync_files(); });
+}
+
+// Needs no lock: shards keep their place until finish(), and writing to a file meanwhile is fine.
+void Writer::Impl::sync_files() {
   for (Shard& shard : shards) {
     if (shard.in_place) continue;
     shard.file.sync();
@@ -274,6 +291,7 @@ std::string Writer::finish() {
   const std::lock_guard lock(w.mutex);
   MZ_CHECK(!w.finished);
   w.check_complete();
+  if (w.syncing.valid()) w.syncing.get();
   const std::string run_id = run_id_of(w.layout, w.hashes);
   for (size_t i = 0; i < w.shards.size(); ++i) {
     if (w.shards[i].in_place) continue;

@@ -46,7 +46,8 @@ int64_t layer_bytes(const ExportPlan& plan, const WeightStore& source, const Sel
   int64_t bytes =
       2 * source_bytes(source, layer) + threads * kRowsAtOnce * layer.k * kBytesPerRowEntry;
   for (const PlannedTensor& t : planned_tensors(layer, plan.write_options, options)) {
-    bytes += 2 * byte_count(t.tensor.dtype, t.tensor.shape);  // as solved, and as written
+    // As solved, as written, and those of the layer before, which may be as large.
+    bytes += 3 * byte_count(t.tensor.dtype, t.tensor.shape);
   }
   if (smoothed_of(layer, options) == Smoothed::kYes) bytes += floats;
   if (layer.algorithm->parameters.low_rank) {
