@@ -28,12 +28,17 @@ enum class ErrorFeedback : uint8_t {
   kAlways,  // for every algorithm
 };
 
+inline constexpr double kStaticTolerance = 1.1;
+
 struct Calibration {
   std::filesystem::path statistics{};  // empty: none, and nothing below applies
   std::string model{};  // whose statistics they must be; empty: the identity of the source
   RangeRule range = RangeRule::kMse;
   Smoothing smoothing = Smoothing::kSearch;
   ErrorFeedback feedback = ErrorFeedback::kByName;
+  // W8A8_TIMESTEP: a step is static where its summed error of activations is at most this many
+  // times that of one scale per row. Below 1 rarely one is; 0: none.
+  double static_tolerance = kStaticTolerance;
 };
 
 }  // namespace mezzotint

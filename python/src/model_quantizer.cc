@@ -39,7 +39,7 @@ void ModelQuantizer::calibrate() {
   });
   if (!by_step) return;
   policy_ = calibrator_->timestep_policy();
-  notes_.push_back(fmt::format("timestep policy, from the statistics: {}", policy_.text()));
+  notes_.push_back(calibrator_->note_of(policy_));
 }
 
 ModelQuantizer::Quantized ModelQuantizer::layer(const std::string& name) {

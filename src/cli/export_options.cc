@@ -88,6 +88,9 @@ void add_layer_choice(CLI::App& app, TypedOptions& typed) {
   repeated(app.add_option("--rule", typed.rules,
                           "other algorithm, or float, for some layers; first wins")
                ->type_name("PATTERN=ALGO"));
+}
+
+void add_attentions(CLI::App& app, TypedOptions& typed) {
   repeated(app.add_option("--fa", typed.attentions,
                           "quantize attentions, as the preset or PATTERN names")
                ->type_name("ALGO[:PATTERN[:HEAD_DIM]]"));
@@ -109,6 +112,11 @@ void add_calibration(CLI::App& app, TypedOptions& typed) {
   app.add_flag_callback(
       "--gptq", [&typed] { typed.feedback = ErrorFeedback::kAlways; },
       "error feedback for every algorithm's weights; needs --stats");
+  app.add_option("--static-tolerance", typed.static_tolerance,
+                 "w8a8_timestep: static where a step's error is at most X times the dynamic one's "
+                 "(1.1); needs --stats")
+      ->type_name("X")
+      ->check(number_between(0, 1000));
 }
 
 ExportOptions over(ExportOptions options, const TypedOptions& typed) {
@@ -130,13 +138,15 @@ ExportOptions over(ExportOptions options, const TypedOptions& typed) {
   take(typed.range, options.calibration.range);
   take(typed.smoothing, options.calibration.smoothing);
   take(typed.feedback, options.calibration.feedback);
+  take(typed.static_tolerance, options.calibration.static_tolerance);
   return options;
 }
 
 void check_statistics(const TypedOptions& typed, const Calibration& how) {
-  const bool wanted = typed.range || typed.smoothing || how.feedback == ErrorFeedback::kAlways;
+  const bool wanted = typed.range || typed.smoothing || typed.static_tolerance ||
+                      how.feedback == ErrorFeedback::kAlways;
   if (!wanted || !how.statistics.empty()) return;
-  throw Error(ErrorCode::kUsage, "--range, --smooth and --gptq need statistics",
+  throw Error(ErrorCode::kUsage, "--range, --smooth, --gptq and --static-tolerance need statistics",
               {.expected = "--stats FILE", .found = "none", .fix = "mezzotint collect"});
 }
 

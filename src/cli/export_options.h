@@ -28,11 +28,14 @@ struct TypedOptions {
   std::optional<RangeRule> range;
   std::optional<Smoothing> smoothing;
   std::optional<ErrorFeedback> feedback;
+  std::optional<double> static_tolerance;
 };
 
 void add_keeping(CLI::App& app, TypedOptions& typed);       // --exclude, --preset, --group-size
-void add_layer_choice(CLI::App& app, TypedOptions& typed);  // --algo, --rule, --fa
-void add_calibration(CLI::App& app, TypedOptions& typed);   // --stats, --range, --smooth, --gptq
+void add_layer_choice(CLI::App& app, TypedOptions& typed);  // --algo, --rule
+void add_attentions(CLI::App& app, TypedOptions& typed);    // --fa
+// --stats, --range, --smooth, --gptq, --static-tolerance
+void add_calibration(CLI::App& app, TypedOptions& typed);
 
 // What is typed over what `options` say: rules before theirs, exclusions beside them.
 ExportOptions over(ExportOptions options, const TypedOptions& typed);

@@ -75,6 +75,12 @@ TEST_F(CalibratedExportInput, UnfinishedStatisticsAndUpstreamsRulesAreRefused) {
   expect_refused({"unfinished"}, how);
 }
 
+TEST_F(CalibratedExportInput, AToleranceBelowZeroIsRefused) {
+  ExportOptions how = options("W8A8_TIMESTEP");
+  how.calibration.static_tolerance = -0.5;
+  expect_refused({"tolerance of static steps", "0 or more", "-0.5"}, how);
+}
+
 // Every channel of one input dead: its layers are rounded to nearest, its static scale is raised
 // until the bias fits.
 TEST_F(CalibratedExportInput, AnInputOfZerosIsExportedAll) {

@@ -195,9 +195,8 @@ TEST_F(CalibratedExport, TheDescriptorSaysHowItWasCalibrated) {
 // --- timesteps -----------------------------------------------------------------------------------
 
 // Rows of one size in the first steps, of sizes from 1 to 64 in the others.
-TEST_F(CalibratedExport, ThePolicyIsStaticWhereRowsAreAlike) {
-  Collector collector(model_.modules(), model_identity(model_.store()), {.steps = kSteps},
-                      context());
+Statistics of_unlike_steps(ThreeLinears& model) {
+  Collector collector(model.modules(), model_identity(model.store()), {.steps = kSteps}, context());
   for (int64_t step = 0; step < kSteps; ++step) {
     Tensor x = Tensor::allocate(DType::kF32, {kRowsPerStep, kK});
     auto* values = x.mutable_data<float>();
@@ -206,15 +205,40 @@ TEST_F(CalibratedExport, ThePolicyIsStaticWhereRowsAreAlike) {
       const float size = step < 2 ? 1.0f : static_cast<float>(1 << (row % 7));
       values[i] = size * (i % 3 == 0 ? 1.0f : 0.001f * static_cast<float>(i % 1999) - 1.0f);
     }
-    model_.run(x, context().with_tap(&collector.tap()).at_step(static_cast<int>(step)));
+    model.run(x, context().with_tap(&collector.tap()).at_step(static_cast<int>(step)));
   }
-  write_statistics(stats_, collector.statistics());
+  return collector.statistics();
+}
+
+TEST_F(CalibratedExport, ThePolicyIsStaticWhereRowsAreAlike) {
+  write_statistics(stats_, of_unlike_steps(model_));
   ExportOptions how = options("W8A8_TIMESTEP");
   how.calibration.smoothing = Smoothing::kNone;
   const Descriptor d = open_quantized(exported(how)).descriptor;
   EXPECT_EQ(d.facts.at("timestep_policy"), "static 0-1");
-  EXPECT_NE(std::ranges::find(report_.notes, "timestep policy, from the statistics: static 0-1"),
+  EXPECT_EQ(d.facts.at("static_tolerance"), "1.1");
+  EXPECT_NE(std::ranges::find(report_.notes,
+                              "timestep policy, from the statistics, static within 1.1 times the "
+                              "dynamic error: static 0-1"),
             report_.notes.end());
+}
+
+TEST_F(CalibratedExport, TheToleranceMovesTheSplitAndIsInTheFile) {
+  write_statistics(stats_, of_unlike_steps(model_));
+  ExportOptions how = options("W8A8_TIMESTEP");
+  how.calibration.smoothing = Smoothing::kNone;
+  const auto expect_policy = [&](double tolerance, const char* text, const char* policy) {
+    how.calibration.static_tolerance = tolerance;
+    const Descriptor d = open_quantized(exported(how)).descriptor;
+    EXPECT_EQ(d.facts.at("static_tolerance"), text);
+    EXPECT_EQ(d.facts.at("timestep_policy"), policy);
+    EXPECT_TRUE(report_.notes.back().ends_with(policy)) << report_.notes.back();
+  };
+  expect_policy(0, "0", "dynamic");
+  expect_policy(1.25, "1.25", "static 0-1");
+  expect_policy(1e6, "1000000", "static 0-3");
+  how.timestep_policy = TimestepPolicy::parse("static 2");
+  EXPECT_FALSE(open_quantized(exported(how)).descriptor.facts.contains("static_tolerance"));
 }
 
 TEST_F(CalibratedExport, StepsThatWereNotSeenTakeTheNearestOne) {

@@ -21,7 +21,6 @@ namespace mezzotint {
 namespace {
 
 constexpr int64_t kSearchOutputs = 512;  // rows of weights that a search is held against
-constexpr double kStaticTolerance = 1.1;
 
 MultiplierGrid grid_of(const FileContract& contract) {
   const bool mx =
@@ -217,10 +216,16 @@ TimestepPolicy Calibrator::timestep_policy() {
   TimestepPolicy policy;
   for (size_t t = 0; t < sums.size(); ++t) {
     const bool is_static =
-        sums[t].dynamic > 0 && sums[t].fixed <= kStaticTolerance * sums[t].dynamic;
+        sums[t].dynamic > 0 && sums[t].fixed <= how_.static_tolerance * sums[t].dynamic;
     if (is_static) policy.set(static_cast<int>(t), static_cast<int>(t), StepMode::kStatic);
   }
   return policy;
+}
+
+std::string Calibrator::note_of(const TimestepPolicy& policy) const {
+  return fmt::format(
+      "timestep policy, from the statistics, static within {} times the dynamic error: {}",
+      how_.static_tolerance, policy.text());
 }
 
 }  // namespace mezzotint

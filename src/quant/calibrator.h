@@ -48,9 +48,10 @@ class Calibrator {
   // Throws Error(kUsage) for a layer that the statistics do not know.
   InputCalibration& input_of(const SelectedLayer& layer);
 
-  // Static where that costs at most a tenth more than one scale per row, over all W8A8_TIMESTEP
-  // layers together.
+  // Static where that costs at most Calibration::static_tolerance times what one scale per row
+  // costs, over all W8A8_TIMESTEP layers together. note_of() says so, for reports.
   TimestepPolicy timestep_policy();
+  std::string note_of(const TimestepPolicy& policy) const;
 
  private:
   std::vector<const SelectedLayer*> readers_of(const InputStatistics& input,

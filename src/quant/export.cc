@@ -22,6 +22,7 @@
 #include "quant/export_parts.h"
 #include "quant/export_plan.h"
 #include "quant/layer_report.h"
+#include "quant/layer_writer.h"
 #include "quant/quantized_folder.h"
 #include "quant/staging_folder.h"
 #include "quant/written_layer.h"
@@ -44,6 +45,9 @@ std::string recipe_of(const WeightStore& source, const ExportPlan& plan,
                           written);
   }
   if (options.timestep_policy) recipe += options.timestep_policy->text() + "\n";
+  if (!options.calibration.statistics.empty()) {
+    recipe += fmt::format("static tolerance {}\n", options.calibration.static_tolerance);
+  }
   return recipe + descriptor_text(plan.descriptor);
 }
 
@@ -175,15 +179,17 @@ class Exporter {
       left.push_back(&tensor);
       bytes_left_ += tensor.bytes;
     }
+    LayerWriter layers(writer);
     std::future<void> reading;  // of the next tensor
     for (size_t i = 0; i < left.size(); ++i) {
       if (i + 1 < left.size()) {
         const std::span<const std::byte> next = source_.read(left[i + 1]->name).buffer().bytes();
         reading = std::async(std::launch::async, [next] { read_ahead(next); });
       }
-      write(*left[i], writer);
+      write(*left[i], writer, layers);
       source_.release(left[i]->name);
     }
+    layers.finish();
   }
 
   // What fails before the first tensor leaves nothing behind.
@@ -216,15 +222,20 @@ class Exporter {
     timestep_policy_ = given ? *options_.timestep_policy : calibrator_->timestep_policy();
     const std::string policy = timestep_policy_.text();
     plan_.descriptor.facts[facts::kTimestepPolicy] = policy;
-    plan_.report.notes.push_back(
-        fmt::format("timestep policy, {}: {}", given ? "as given" : "from the statistics", policy));
+    if (given) {
+      plan_.report.notes.push_back("timestep policy, as given: " + policy);
+      return;
+    }
+    plan_.descriptor.facts[facts::kStaticTolerance] =
+        fmt::format("{}", options_.calibration.static_tolerance);
+    plan_.report.notes.push_back(calibrator_->note_of(timestep_policy_));
   }
 
-  void write(const TensorInfo& tensor, Writer& writer) {
+  void write(const TensorInfo& tensor, Writer& writer, LayerWriter& layers) {
     const auto layer = plan_.quantized.find(tensor.name);
     double sqnr_db = 0;
     if (layer != plan_.quantized.end()) {
-      sqnr_db = write_layer(layer->second, writer);
+      sqnr_db = write_layer(layer->second, layers);
     } else if (!plan_.consumed.contains(tensor.name)) {
       writer.put(tensor.name, source_.read(tensor.name).buffer().bytes());
     }
@@ -257,15 +268,15 @@ class Exporter {
     return true;
   }
 
-  // Quantizes, reads back what is going to be written through the loader's own checks, writes.
-  double write_layer(const SelectedLayer& layer, Writer& writer) {
+  // Quantizes, reads back what is going to be written through the loader's own checks, hands it on.
+  double write_layer(const SelectedLayer& layer, LayerWriter& layers) {
     const FloatLayer floats = float_layer(source_, layer);
-    const WrittenLayer written =
+    WrittenLayer written =
         write_and_read_back(floats, layer, plan_.write_options, options_.calibration,
                             calibrator_ ? &*calibrator_ : nullptr, ctx_);
     LayerReport& row = *row_of_.at(layer.name);
     report_errors(layer, floats, written, row);
-    for (const NamedTensor& tensor : written.tensors) writer.put(tensor.name, tensor.tensor);
+    layers.put(std::move(written.tensors));
     return row.weight_sqnr_db;
   }
 

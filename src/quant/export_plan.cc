@@ -87,6 +87,10 @@ class Planner {
       throw Error(ErrorCode::kUsage, "statistics do not go with upstream's exporter rules",
                   {.fix = "leave out --compat upstream, or --stats"});
     }
+    if (!(how.static_tolerance >= 0)) {
+      throw Error(ErrorCode::kUsage, "the tolerance of static steps",
+                  {.expected = "0 or more", .found = fmt::format("{}", how.static_tolerance)});
+    }
     statistics_ = read_statistics_of(source_, how);
     plan_.write_options.steps = statistics_->steps;
     plan_.descriptor.facts[facts::kStatistics] = statistics_->run;

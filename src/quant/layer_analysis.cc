@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "mezzotint/error.h"
+#include "quant/attention_file.h"
 #include "quant/calibrator.h"
 #include "quant/export_plan.h"
 #include "quant/output_errors.h"
@@ -93,6 +94,25 @@ void check(const ExportOptions& options, const std::vector<std::string>& algorit
               {.expected = "one or more", .found = "none", .fix = "mezzotint list-algorithms"});
 }
 
+std::vector<AttentionAnalysis> attentions_of(const WeightStore& source, ExportOptions options,
+                                             const std::string& algorithm) {
+  if (options.attentions.empty()) return {};
+  options.algorithm = algorithm;
+  if (!has_groups(served_algorithm(algorithm))) options.group_size = 0;
+  std::vector<AttentionAnalysis> attentions;
+  for (const SelectedAttention& selected : plan_export(source, options).attentions) {
+    AttentionAnalysis& attention = attentions.emplace_back();
+    attention.name = selected.name;
+    attention.algorithm = selected.algorithm->canonical;
+    attention.head_dim = selected.head_dim;
+    for (const PlannedTensor& rotation :
+         plan_attention_tensors(*selected.algorithm, selected.name, selected.head_dim)) {
+      attention.bytes += byte_count(rotation.tensor.dtype, rotation.tensor.shape);
+    }
+  }
+  return attentions;
+}
+
 }  // namespace
 
 double LayerChoice::sqnr_db() const { return mezzotint::sqnr_db(error); }
@@ -107,7 +127,10 @@ ModelAnalysis analyze_layers(
     const std::vector<std::string>& algorithms, const ExecContext& ctx,
     const std::function<void(double done, const std::string& layer)>& progress) {
   check(options, algorithms);
-  ModelAnalysis analysis = {.algorithms = {}, .layers = {}, .float_bytes = source.total_bytes()};
+  ModelAnalysis analysis = {.algorithms = {},
+                            .layers = {},
+                            .attentions = attentions_of(source, options, algorithms.front()),
+                            .float_bytes = source.total_bytes()};
   LayersByName layers;
   double done = 0;
   for (const std::string& name : algorithms) {

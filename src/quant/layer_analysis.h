@@ -32,10 +32,19 @@ struct LayerAnalysis {
   std::string reason;                // why none may
 };
 
+// An attention that options.attentions name: it has no choice, and no sample that could judge it.
+struct AttentionAnalysis {
+  std::string name;
+  std::string algorithm;
+  int64_t head_dim = 0;
+  int64_t bytes = 0;  // of its rotations
+};
+
 struct ModelAnalysis {
   std::vector<std::string> algorithms;  // canonical names
   std::vector<LayerAnalysis> layers;    // in the order of the file
-  int64_t float_bytes = 0;              // of all tensors of the model
+  std::vector<AttentionAnalysis> attentions;
+  int64_t float_bytes = 0;  // of all tensors of the model
 };
 
 // options.calibration names the statistics; options.algorithm is not read, options.rules may keep

@@ -89,13 +89,14 @@ inline constexpr const char* kVersion = "version";
 inline constexpr const char* kRun = "run";
 inline constexpr const char* kPreset = "preset";
 inline constexpr const char* kCompat = "compat";  // "upstream": its exporter's rules
-inline constexpr const char* kWeightDtype = "source_weight_dtype";  // of quantized weights
-inline constexpr const char* kBiasDtype = "source_bias_dtype";      // of their biases
-inline constexpr const char* kDtypePrefix = "source_dtype:";        // + tensor: an exception
-inline constexpr const char* kTimestepPolicy = "timestep_policy";   // TimestepPolicy::text()
-inline constexpr const char* kStatistics = "statistics";            // run id of their file
-inline constexpr const char* kCalibration = "calibration";          // how they were used
-inline constexpr const char* kKeptPrefix = "kept:";                 // + layer: why it is float
+inline constexpr const char* kWeightDtype = "source_weight_dtype";   // of quantized weights
+inline constexpr const char* kBiasDtype = "source_bias_dtype";       // of their biases
+inline constexpr const char* kDtypePrefix = "source_dtype:";         // + tensor: an exception
+inline constexpr const char* kStaticTolerance = "static_tolerance";  // that the policy came from
+inline constexpr const char* kTimestepPolicy = "timestep_policy";    // TimestepPolicy::text()
+inline constexpr const char* kStatistics = "statistics";             // run id of their file
+inline constexpr const char* kCalibration = "calibration";           // how they were used
+inline constexpr const char* kKeptPrefix = "kept:";                  // + layer: why it is float
 }  // namespace facts
 
 }  // namespace mezzotint

@@ -36,7 +36,7 @@ class RecipeReader {
     if (const YAML::Node node = root["defaults"]) read_defaults(node, options);
     for (const YAML::Node& node : in_.list(root, "rules")) read_rule(node, options.rules);
     options.exclude = in_.patterns(root, "exclude");
-    if (const YAML::Node node = root["attention"]) read_attention(node, options.attentions);
+    if (const YAML::Node node = root["attention"]) read_attentions(node, options.attentions);
     if (const YAML::Node node = root["calibration"]) read_calibration(node, options.calibration);
     if (root["timestep"]) {
       options.timestep_policy = TimestepPolicy::parse(in_.text(root, "timestep"));
@@ -99,6 +99,12 @@ class RecipeReader {
     }
   }
 
+  // One, or a list of which the first match wins.
+  void read_attentions(const YAML::Node& node, std::vector<AttentionRule>& rules) const {
+    if (!node.IsSequence()) return read_attention(node, rules);
+    for (const YAML::Node& one : node) read_attention(one, rules);
+  }
+
   void read_attention(const YAML::Node& node, std::vector<AttentionRule>& rules) const {
     in_.check_keys(node, {"algo", "rotate", "match", "head_dim", "exclude"});
     if (node["rotate"]) in_.choice<int>(node, "rotate", {{"hadamard", 0}});
@@ -116,11 +122,18 @@ class RecipeReader {
   }
 
   void read_calibration(const YAML::Node& node, Calibration& how) const {
-    in_.check_keys(node, {"stats", "smooth"});
+    in_.check_keys(node, {"stats", "smooth", "static_tolerance"});
     if (node["stats"]) how.statistics = file_.parent_path() / in_.text(node, "stats");
     if (node["smooth"]) {
       how.smoothing = in_.choice<Smoothing>(
           node, "smooth", {{"search", Smoothing::kSearch}, {"none", Smoothing::kNone}});
+    }
+    if (node["static_tolerance"]) {
+      how.static_tolerance = in_.number(node, "static_tolerance");
+      if (!(how.static_tolerance >= 0)) {
+        in_.fail("static_tolerance", "0 or more", node["static_tolerance"].Scalar(),
+                 node["static_tolerance"]);
+      }
     }
   }
 
@@ -188,6 +201,14 @@ std::string rule_text(const Rule& rule) {
   return text + "}\n";
 }
 
+std::string attention_text(const AttentionRule& rule) {
+  std::string text = "  - {algo: " + rule.algorithm;
+  if (!rule.pattern.empty()) text += ", match: " + yaml_quoted(rule.pattern);
+  if (rule.head_dim > 0) text += fmt::format(", head_dim: {}", rule.head_dim);
+  if (!rule.except.empty()) text += ", exclude: " + list_of(rule.except);
+  return text + "}\n";
+}
+
 }  // namespace
 
 Recipe parse_recipe(const fs::path& file, std::string_view text) {
@@ -222,10 +243,16 @@ std::string recipe_text(const fs::path& file, const ExportOptions& options,
   text += defaults_text(options);
   const Calibration& how = options.calibration;
   if (!how.statistics.empty()) {
-    text += fmt::format("calibration: {{stats: {}, smooth: {}}}\n",
+    text += fmt::format("calibration: {{stats: {}, smooth: {}",
                         yaml_quoted(statistics_path(file, how.statistics)),
                         how.smoothing == Smoothing::kSearch ? "search" : "none");
+    if (how.static_tolerance != kStaticTolerance) {
+      text += fmt::format(", static_tolerance: {}", how.static_tolerance);
+    }
+    text += "}\n";
   }
+  if (!options.attentions.empty()) text += "attention:\n";
+  for (const AttentionRule& rule : options.attentions) text += attention_text(rule);
   text += "rules:\n";
   for (const Rule& rule : options.rules) text += rule_text(rule);
   return text;

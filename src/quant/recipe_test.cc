@@ -75,7 +75,11 @@ TEST(Recipe, ReadsWhatIsWritten) {
   how.calibration = {.statistics = folder / "sub/stats.safetensors",
                      .range = RangeRule::kMinMax,
                      .smoothing = Smoothing::kNone,
-                     .feedback = ErrorFeedback::kAlways};
+                     .feedback = ErrorFeedback::kAlways,
+                     .static_tolerance = 1.25};
+  how.attentions = {
+      {.algorithm = "fp8_dynamic", .pattern = "a:\"b", .head_dim = 64, .except = {"c"}},
+      {.algorithm = "fp8_dynamic"}};
   const fs::path file = folder / "r.yaml";
   write_text(file, recipe_text(file, how, "a title\nmezzotint: 2"));
   const ExportOptions o = read_recipe(file).options;
@@ -87,9 +91,16 @@ TEST(Recipe, ReadsWhatIsWritten) {
   EXPECT_EQ(o.rules[1].except, how.rules[1].except);
   EXPECT_EQ(fs::weakly_canonical(o.calibration.statistics),
             fs::weakly_canonical(how.calibration.statistics));
+  ASSERT_EQ(o.attentions.size(), 2u);
+  EXPECT_EQ(o.attentions[0].algorithm, "fp8_dynamic");
+  EXPECT_EQ(o.attentions[0].pattern, how.attentions[0].pattern);
+  EXPECT_EQ(o.attentions[0].head_dim, 64);
+  EXPECT_EQ(o.attentions[0].except, how.attentions[0].except);
+  EXPECT_EQ(o.attentions[1].pattern, "");
   EXPECT_EQ(o.calibration.range, how.calibration.range);
   EXPECT_EQ(o.calibration.smoothing, how.calibration.smoothing);
   EXPECT_EQ(o.calibration.feedback, how.calibration.feedback);
+  EXPECT_EQ(o.calibration.static_tolerance, how.calibration.static_tolerance);
   // Statistics below the recipe's folder are found wherever both move.
   EXPECT_NE(file_text(file).find("stats: \"sub/stats.safetensors\""), std::string::npos);
 }
@@ -113,6 +124,9 @@ TEST(Recipe, NamesWhatItDoesNotKnow) {
   refuse("{mezzotint: 1, defaults: {act: {method: minmx}}}",
          {"one of mse, minmax, percentile", "got minmx", "did you mean minmax"});
   refuse("{mezzotint: 1, calibration: {data: ./calib}}", {"'data'", "stats, smooth"});
+  refuse("{mezzotint: 1, attention: [{algo: fp8_dynamic}, {match: x}]}", {"'algo'"});
+  refuse("{mezzotint: 1, calibration: {static_tolerance: -1}}",
+         {"'static_tolerance'", "0 or more"});
   refuse("{mezzotint: 1, output: {max_shard_size: big}}", {"5GB", "got big"});
   refuse("{mezzotint: 1, timestep: sometimes}", {"timestep policy", "sometimes"});
   refuse("{mezzotint: 1, gates: {min_sqnr_db: [1]}}", {"'min_sqnr_db'", "a list"});

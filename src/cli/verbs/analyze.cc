@@ -103,14 +103,31 @@ nlohmann::json json_of(const ModelAnalysis& analysis, const ModelChoice* choice)
   for (const SizePoint& point : size_points(analysis)) {
     points.push_back({{"algorithm", point.label}, {"bytes", point.bytes}, {"error", point.error}});
   }
+  nlohmann::json attentions = nlohmann::json::array();
+  for (const AttentionAnalysis& attention : analysis.attentions) {
+    attentions.push_back({{"name", attention.name},
+                          {"algorithm", attention.algorithm},
+                          {"head_dim", attention.head_dim},
+                          {"bytes", attention.bytes}});
+  }
   nlohmann::json document = {{"float_bytes", analysis.float_bytes},
                              {"layers", std::move(layers)},
+                             {"attentions", std::move(attentions)},
                              {"sizes", std::move(points)}};
   if (choice != nullptr) {
     document["bytes"] = choice->bytes;
     document["error"] = choice->error;
   }
   return document;
+}
+
+// They have no error here: statistics are of what linears read. `compare` judges them on images.
+void print_attentions(const Session& session, const ModelAnalysis& analysis) {
+  for (const AttentionAnalysis& attention : analysis.attentions) {
+    session.print(fmt::format("attention {}   {}, head_dim {}, {} of rotations",
+                              printable(attention.name), attention.algorithm, attention.head_dim,
+                              human_bytes(attention.bytes)));
+  }
 }
 
 void write_recipe(const Session& session, const Options& options, const ExportOptions& exported,
@@ -137,6 +154,7 @@ int run(Session& session, const Options& options) {
   std::string text = options.markdown ? to_markdown(table) : to_text(table);
   text.pop_back();
   session.print(text);
+  print_attentions(session, analysis);
   if (choice) write_recipe(session, options, exported, analysis, *choice);
   session.emit(json_of(analysis, choice ? &*choice : nullptr));
   return 0;
@@ -152,6 +170,7 @@ RunVerb define_analyze(CLI::App& app) {
   app.get_option("--stats")->required();
   add_aim(app, options->aim);
   add_keeping(app, options->typed);
+  add_attentions(app, options->typed);
   app.add_option("--component", options->component, "part of a pipeline folder")->type_name("NAME");
   app.add_option("-o,--output,--out", options->recipe_file, "write what was chosen, for --recipe")
       ->type_name("RECIPE.yaml");

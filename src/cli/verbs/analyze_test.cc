@@ -77,6 +77,36 @@ TEST_F(AnalyzeVerb, ItsRecipeMakesTheSizeThatWasAskedFor) {
   EXPECT_EQ(run({"inspect", path("out"), "--check"}).code, 0);
 }
 
+TEST_F(AnalyzeVerb, AttentionsGoIntoTheRecipeAndCountForTheSize) {
+  const nlohmann::json plain = run_json(command("analyze", {"--choose-from", "w8a16"}));
+  EXPECT_EQ(plain["attentions"].size(), 0u);
+  const auto target = plain["float_bytes"].get<int64_t>() * 6 / 10;
+  const std::vector<std::string> aim = {"--target-size", std::to_string(target),
+                                        "--choose-from", "w8a8_dynamic,w4a4_mxfp4",
+                                        "--fa",          "fp8_dynamic"};
+  std::vector<std::string> recipe = aim;
+  recipe.insert(recipe.end(), {"-o", path("r.yaml")});
+  const CliResult result = run(command("analyze", recipe));
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_TRUE(
+      contains(result.out, "attention transformer_blocks.0.attn   FP8_DYNAMIC, head_dim 32"))
+      << result.out;
+  EXPECT_TRUE(contains(file_text(path("r.yaml")), "attention:\n  - {algo: fp8_dynamic}\n"));
+  const CliResult made = run({"quantize", model_, "-o", path("out"), "--recipe", path("r.yaml")});
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_LE(weight_bytes(path("out")), target);
+  std::vector<std::string> direct = aim;
+  direct.insert(direct.end(), {"-o", path("direct")});
+  ASSERT_EQ(run(command("quantize", direct)).code, 0);
+  int files = 0;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path("out"))) {
+    const std::string text = file_text(entry.path());
+    EXPECT_EQ(text, file_text(fs::path(path("direct")) / entry.path().filename()));
+    files += contains(text, "attn.quant_type\": \"FP8_DYNAMIC\"") ? 1 : 0;
+  }
+  EXPECT_EQ(files, 1) << "the descriptor names them";
+}
+
 TEST_F(AnalyzeVerb, AQualityKeepsLayersFloatAndTheReportSaysWhy) {
   const CliResult result =
       run(command("quantize", {"-o", path("out"), "--min-sqnr", "25", "--choose-from", "w4a4_mxfp4",

@@ -116,6 +116,13 @@ TEST_F(CollectVerb, RefusesWhatCannotBeDone) {
       {{"quantize", model_, "-o", path("q"), "--algo", "w8a8", "--stats", stats, "--range", "max"},
        2,
        "one of mse, minmax, percentile"},
+      {{"quantize", model_, "-o", path("q"), "--algo", "w8a8", "--static-tolerance", "1.2"},
+       2,
+       "need statistics"},
+      {{"quantize", model_, "-o", path("q"), "--algo", "w8a8", "--stats", stats,
+        "--static-tolerance", "-1"},
+       2,
+       "a number from 0 to 1000, got -1"},
   });
 }
 

@@ -334,6 +334,7 @@ RunVerb define_quantize(CLI::App& app) {
                  "a recipe, as analyze writes it or of msmodelslim; what is typed goes first")
       ->type_name("FILE.yaml");
   add_layer_choice(app, options->typed);
+  add_attentions(app, options->typed);
   add_keeping(app, options->typed);
   add_calibration(app, options->typed);
   add_aim(app, options->aim);
