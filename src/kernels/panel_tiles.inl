@@ -108,7 +108,7 @@ void run_panel_tile(const LinearTile& tile) {
     }
     float* panel_sums = sums;
     for (int64_t n = tile.n_begin; n < tile.n_end; n += kPanelColumns) {
-      float run_scale[Math::kMaxRuns * kPanelColumns];
+      alignas(64) float run_scale[Math::kMaxRuns * kPanelColumns];  // read as whole registers
       const Value* panel = Math::expand(tile, n, k, depth, w);
       const int64_t run = Math::run_scales(tile, n, k, depth, run_scale);
       multiply_rows<Math>({.x = x,
