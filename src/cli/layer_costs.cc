@@ -1,18 +1,15 @@
 #include "cli/layer_costs.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "cli/call_seconds.h"
 #include "nn/random_linear.h"
 
 namespace mezzotint::cli {
 namespace {
-
-constexpr int kCalls = 5;          // the median of these counts
-constexpr double kLongCall = 2.0;  // seconds; a call that takes longer is not repeated
 
 // Of the algorithms that are computed alike, from the same bytes.
 std::string way_of(const std::string& algorithm) {
@@ -22,31 +19,13 @@ std::string way_of(const std::string& algorithm) {
                      row.parameters.low_rank);
 }
 
-double call_seconds(const Linear& linear, const ConstMatrix& x, const Matrix& y,
-                    const ExecContext& ctx) {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point start = Clock::now();
-  linear.run(x, y, ctx);
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 double median_seconds(const Linear& linear, int64_t m, const ExecContext& ctx) {
   const int64_t n = linear.out_features(), k = linear.in_features();
-  const Tensor x = Tensor::allocate(DType::kBF16, {m, k});
+  const Tensor x = plain_bf16({m, k});
   const Tensor y = Tensor::allocate(DType::kBF16, {m, n});
-  // bf16 numbers of alternating signs about 1: no call meets a denormal or a NaN.
-  auto* bits = reinterpret_cast<uint16_t*>(x.buffer().mutable_data());
-  for (int64_t i = 0; i < x.size(); ++i) {
-    bits[i] = static_cast<uint16_t>(0x3f00 + i % 251 + (i % 2 == 0 ? 0x8000 : 0));
-  }
   const ConstMatrix x_view = {x.raw(), DType::kBF16, m, k, k};
   const Matrix y_view = {y.buffer().mutable_data(), DType::kBF16, m, n, n};
-  std::vector<double> seconds = {call_seconds(linear, x_view, y_view, ctx)};  // warms up
-  if (seconds.front() > kLongCall) return seconds.front();
-  seconds.clear();
-  for (int i = 0; i < kCalls; ++i) seconds.push_back(call_seconds(linear, x_view, y_view, ctx));
-  std::ranges::sort(seconds);
-  return seconds[kCalls / 2];
+  return median_call_seconds([&] { linear.run(x_view, y_view, ctx); });
 }
 
 }  // namespace

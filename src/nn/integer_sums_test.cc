@@ -2,6 +2,7 @@
 // whose scales are 1 is the sum, rounded once.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <random>
@@ -45,9 +46,10 @@ Codes make_codes(int64_t m, int64_t k, int8_t most) {
 }
 
 // A layer "l" of these codes, whose scales are 1.
-LinearParams params_of(const char* algorithm, const Codes& codes) {
+LinearParams params_of(const char* algorithm, const Codes& codes, int64_t groups = 0) {
   const Tensor weight = Tensor::copy_of<int8_t>(codes.w, {kN, codes.k});
-  const Tensor scale = Tensor::copy_of<float>(std::vector<float>(kN, 1.0f), {kN, 1});
+  const std::vector<float> ones(static_cast<size_t>(kN * std::max<int64_t>(groups, 1)), 1.0f);
+  const Tensor scale = Tensor::copy_of<float>(ones, {kN, static_cast<int64_t>(ones.size()) / kN});
   const LayerFile file = {.layer = "l",
                           .prefix = "l",
                           .file = "memory",
@@ -56,7 +58,7 @@ LinearParams params_of(const char* algorithm, const Codes& codes) {
                             if (name == "l.weight_scale") return scale;
                             return std::nullopt;
                           },
-                          .dims = {.n = kN, .k = codes.k}};
+                          .dims = {.n = kN, .k = codes.k, .groups = groups}};
   return read_layer_params(*find_algorithm(algorithm), file);
 }
 
@@ -71,24 +73,39 @@ int64_t exact_sum(const Codes& codes, int64_t m, int64_t n) {
 
 class IntegerSums : public testing::TestWithParam<std::tuple<const char*, int64_t>> {};
 
+void expect_exact_sums(const LinearParams& params, const Codes& codes, int64_t m_rows) {
+  const std::vector<float> x(codes.x.begin(), codes.x.end());  // amax = most: the scale is 1
+  const ExecContext ctx({.threads = 2});
+  const int64_t k = codes.k;
+  for (int isa = 0; isa <= static_cast<int>(active_isa()); ++isa) {
+    const Linear linear("l", kN, k, make_linear_state(params, static_cast<Isa>(isa)));
+    std::vector<float> y(static_cast<size_t>(m_rows * kN));
+    linear.run({x.data(), DType::kF32, m_rows, k, k}, {y.data(), DType::kF32, m_rows, kN, kN}, ctx);
+    for (int64_t m = 0; m < m_rows; ++m) {
+      for (int64_t n = 0; n < kN; ++n) {
+        ASSERT_EQ(y[static_cast<size_t>(m * kN + n)], static_cast<float>(exact_sum(codes, m, n)))
+            << linear.kernel(m_rows) << " m " << m << " n " << n;
+      }
+    }
+  }
+}
+
 TEST_P(IntegerSums, AreThoseOfInt64OnEveryIsa) {
   const auto& [algorithm, k] = GetParam();
   const bool is_int4 = std::string_view(algorithm) == "W4A4_DYNAMIC";
   constexpr int64_t kM = 5;
   const Codes codes = make_codes(kM, k, is_int4 ? 7 : 127);
-  const std::vector<float> x(codes.x.begin(), codes.x.end());  // amax = most: the scale is 1
-  const LinearParams params = params_of(algorithm, codes);
-  const ExecContext ctx({.threads = 2});
-  for (int isa = 0; isa <= static_cast<int>(active_isa()); ++isa) {
-    const Linear linear("l", kN, k, make_linear_state(params, static_cast<Isa>(isa)));
-    std::vector<float> y(static_cast<size_t>(kM * kN));
-    linear.run({x.data(), DType::kF32, kM, k, k}, {y.data(), DType::kF32, kM, kN, kN}, ctx);
-    for (int64_t m = 0; m < kM; ++m) {
-      for (int64_t n = 0; n < kN; ++n) {
-        ASSERT_EQ(y[static_cast<size_t>(m * kN + n)], static_cast<float>(exact_sum(codes, m, n)))
-            << linear.kernel(kM) << " m " << m << " n " << n;
-      }
-    }
+  expect_exact_sums(params_of(algorithm, codes), codes, kM);
+}
+
+// 127 * 8 in every product of a lane of 16 bits: what saturates first on AVX2. Float sums of groups
+// are exact, as all stay below 2^24.
+TEST(IntegerSumsOfGroups, OfInt8AndInt4AreThoseOfInt64OnEveryIsa) {
+  constexpr int64_t kK = 4096, kGroups = kK / 64;
+  for (const int64_t m : {5, 16, 130}) {
+    Codes codes = make_codes(m, kK, 127);
+    codes.w = make_codes(1, kK, 7).w;
+    expect_exact_sums(params_of("W4A8_AWQ", codes, kGroups), codes, m);
   }
 }
 

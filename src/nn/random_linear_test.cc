@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "mezzotint/error.h"
 #include "nn/linear_state.h"
 
@@ -51,6 +55,56 @@ TEST(RandomLinear, ServesEveryAlgorithmThatFilesMayHold) {
     ++served;
   }
   EXPECT_GE(served, 20);
+}
+
+int64_t bits_of(Element element) {
+  switch (element) {
+    case Element::kInt4:
+    case Element::kE2M1:
+      return 4;
+    case Element::kInt8:
+    case Element::kE4M3:
+    case Element::kE5M2:
+      return 8;
+    case Element::kBF16:
+    case Element::kF16:
+      return 16;
+    case Element::kF32:
+      break;
+  }
+  return 32;
+}
+
+// Packed code bytes and scales over what codes and scales need: n * k * bits / 8 and the scales.
+double packed_over_needed(const LinearState& state) {
+  int64_t scales = 0;
+  for (const Tensor* t :
+       {&state.weight_scale, &state.weight_offset, &state.block_scale, &state.dual_scale}) {
+    if (!t->empty()) scales += t->byte_size();
+  }
+  const int64_t needed = state.plan.n * state.plan.k * bits_of(state.plan.weight.element) / 8;
+  return static_cast<double>(state.blob.size() + scales) / static_cast<double>(needed + scales);
+}
+
+TEST(RandomLinear, PacksIntoFivePercentMoreThanCodesAndScalesNeed) {
+  int packed = 0;
+  for (int isa = 0; isa <= static_cast<int>(active_isa()); ++isa) {
+    for (const AlgorithmRow& row : algorithm_rows()) {
+      if (row.contract == nullptr) continue;
+      for (const auto& [n, k] : {std::pair{256, 512}, std::pair{288, 1088}}) {
+        const Linear linear = random_linear({.algorithm = std::string(row.name), .n = n, .k = k},
+                                            static_cast<Isa>(isa));
+        EXPECT_LE(packed_over_needed(*linear.state()), 1.05) << row.name << " " << n << " " << k;
+        ++packed;
+      }
+      // The bound has teeth: rows that are no whole panel of 32 take more.
+      if (row.name != "W4A4_DYNAMIC" || isa == 0) continue;
+      const Linear tail =
+          random_linear({.algorithm = "W4A4_DYNAMIC", .n = 33, .k = 512}, static_cast<Isa>(isa));
+      EXPECT_GT(packed_over_needed(*tail.state()), 1.05);
+    }
+  }
+  EXPECT_GE(packed, 40);
 }
 
 TEST(RandomLinear, TakesAGroupSizeAndFloatDtypes) {

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/cpu_features.h"
+#include "cli/attention_costs.h"
 #include "cli/layer_costs.h"
 #include "cli/option_checks.h"
 #include "cli/text.h"
@@ -47,12 +48,28 @@ struct Line {
   }
 };
 
+bool is_attention_algorithm(const std::string& name) {
+  const AlgorithmRow* row = find_algorithm(name);
+  return row != nullptr && row->attention != nullptr;
+}
+
+// A list of shapes tells heads and tokens; a model's weights do not.
+bool wants_attentions(const Options& options) {
+  if (options.shapes.empty()) return false;
+  return options.algorithms.empty() ||
+         std::ranges::any_of(options.algorithms, is_attention_algorithm);
+}
+
+// Those of linears.
 std::vector<std::string> chosen_algorithms(const Options& options) {
   std::vector<std::string> names;
   for (const std::string& name : options.algorithms) {
-    names.emplace_back(served_algorithm(name).canonical);
+    const bool attention = is_attention_algorithm(name);
+    if (attention && !options.shapes.empty()) continue;
+    const char* fix = attention ? "--shapes FILE measures attentions" : "";
+    names.emplace_back(served_algorithm(name, {.fix = fix}).canonical);
   }
-  if (!names.empty()) return names;
+  if (!options.algorithms.empty()) return names;
   for (const AlgorithmRow& row : algorithm_rows()) {
     const bool linear = row.status == AlgorithmStatus::kServed && row.contract != nullptr;
     if (linear && row.name == row.canonical) names.emplace_back(row.name);
@@ -103,6 +120,16 @@ Line measure(const std::string& algorithm, const std::vector<LayerWork>& work, L
     line.cost += costs.of(algorithm, one);
     line.as_float += costs.of("float", one);
   }
+  return line;
+}
+
+// Beside attentions of BF16.
+Line measure_attentions(const std::vector<AttentionCallShape>& calls, int64_t rows_at_most,
+                        const ExecContext& ctx) {
+  Line line = {.algorithm = "FP8_DYNAMIC (attention)"};
+  for (const AttentionCallShape& shape : calls) line.layers += shape.calls;
+  line.cost = attention_cost(AttentionWay::kFp8, calls, rows_at_most, ctx);
+  line.as_float = attention_cost(AttentionWay::kFloat, calls, rows_at_most, ctx);
   return line;
 }
 
@@ -172,14 +199,18 @@ int run(Session& session, const Options& options) {
         shapes ? work_of_shapes(*shapes) : work_of_model(options, *source, algorithm);
     if (!work.empty()) lines.push_back(measure(algorithm, work, costs));
   }
+  if (shapes && wants_attentions(options) && !shapes->attentions.empty()) {
+    lines.push_back(measure_attentions(shapes->attentions, options.rows_at_most, ctx));
+  }
   const std::string what = shapes ? fmt::format("{} {}", shapes->model, shapes->resolution)
                                   : fmt::format("{}, {} rows", options.model, options.rows);
   if (lines.empty()) {
     throw Error(ErrorCode::kUsage, "no layer would be quantized",
                 {.file = options.model, .fix = "--preset none takes every 2-D weight"});
   }
-  session.print(fmt::format("{}: linears on random weights, {}, {}", printable(what),
-                            plural(ctx.threads(), "thread"), isa_name(active_isa())));
+  session.print(fmt::format("{}: linears on random weights{}, {}, {}", printable(what),
+                            shapes ? " and attentions" : "", plural(ctx.threads(), "thread"),
+                            isa_name(active_isa())));
   print_lines(session, lines);
   session.emit(to_json(options, what, ctx.threads(), lines));
   return 0;

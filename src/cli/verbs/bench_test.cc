@@ -66,6 +66,23 @@ TEST_F(Bench, TakesTheLayersThatQuantizeWouldConvert) {
   EXPECT_TRUE(contains(text.out, "times"));
 }
 
+TEST_F(Bench, MeasuresTheAttentionsOfShapesBesideFloatOnes) {
+  const std::string with_attentions = std::string(kShapes) +
+                                      "attention joint joint 2 64 3 self\n"
+                                      "attention img txt 2 64 1 cross\n";
+  const nlohmann::json all = run_json({"bench", "--shapes", shapes(with_attentions)});
+  const nlohmann::json& line = line_of(all, "FP8_DYNAMIC (attention)");
+  EXPECT_EQ(line.at("layers"), 4);
+  EXPECT_EQ(line.at("bytes"), 4 * 2 * 64 * 64 * 4);  // two rotations each, F32
+  EXPECT_EQ(line.at("float_bytes"), 0);
+  EXPECT_GT(line.at("seconds"), 0);
+  EXPECT_GT(line.at("times_faster"), 0);
+  const nlohmann::json alone =
+      run_json({"bench", "--shapes", shapes(with_attentions), "--algo", "fp8_dynamic"});
+  EXPECT_EQ(alone.at("algorithms").size(), 1U);
+  expect_refused({{{"bench", "--shapes", shapes(), "--algo", "fp8_dynamic"}, 2, "no layer"}});
+}
+
 TEST_F(Bench, CountsRowsBeyondTheMeasuredOnesInProportion) {
   const ExecContext ctx({.threads = 1});
   LayerCosts costs(8, ctx);

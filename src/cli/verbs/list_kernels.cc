@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -17,6 +18,10 @@
 
 namespace mezzotint::cli {
 namespace {
+
+// Instructions that would pay and that no row uses: a row that no machine of ours runs is not
+// tested.
+constexpr std::string_view kAbsent[] = {"AMX", "AVX-VNNI"};
 
 struct Options {
   bool markdown = false;
@@ -116,13 +121,19 @@ int run(Session& session, const Options& options) {
   for (const KernelLine& line : lines) rows.push_back(to_json(line));
   session.emit(
       {{"isa", {{"detected", isa_name(detected_isa())}, {"active", isa_name(active_isa())}}},
+       {"absent", kAbsent},
        {"kernels", rows}});
   std::string text =
       options.markdown ? to_markdown(table(lines, false)) : to_text(table(lines, true));
   text.pop_back();  // print() ends the line
   session.print(text);
-  if (options.markdown || session.quiet()) return 0;
-  session.print("");
+  if (session.quiet()) return 0;
+  session.print(
+      fmt::format("\nNo rows use {}: nothing here can run and test them. Processors that have them "
+                  "run the rows "
+                  "above.",
+                  fmt::join(kAbsent, " or ")));
+  if (options.markdown) return 0;
   session.print(
       fmt::format("processor {}, in use {}. Of the active rows of a layout the first that accepts "
                   "a shape runs.",

@@ -63,6 +63,17 @@ TEST(ListKernels, MarkdownDoesNotDependOnTheMachine) {
   EXPECT_FALSE(contains(table, "active"));
 }
 
+TEST(ListKernels, SaysWhichInstructionsNoRowUses) {
+  EXPECT_TRUE(contains(run({"list-kernels"}).out, "No rows use AMX or AVX-VNNI"));
+  EXPECT_TRUE(contains(run({"list-kernels", "--markdown"}).out, "No rows use AMX or AVX-VNNI"));
+  const nlohmann::json document = run_json({"list-kernels"});
+  EXPECT_EQ(document["absent"], (nlohmann::json{"AMX", "AVX-VNNI"}));
+  for (const nlohmann::json& row : document["kernels"]) {
+    const std::string isa = row["isa"];
+    EXPECT_FALSE(contains(isa, "amx") || isa == "avx_vnni") << row.dump();
+  }
+}
+
 TEST(Presets, ListsAndExplains) {
   EXPECT_TRUE(contains(run({"presets"}).out, "flux"));
   const CliResult one = run({"presets", "flux"});

@@ -1,0 +1,60 @@
+#include "cli/attention_costs.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/cpu_features.h"
+#include "cli/call_seconds.h"
+#include "mezzotint/attention.h"
+#include "nn/attention_state.h"
+#include "solve/hadamard.h"
+
+namespace mezzotint::cli {
+namespace {
+
+// Of [1, tokens, heads, dim].
+HeadsView heads_view(const Tensor& t) {
+  return {.data = t.buffer().mutable_data(),
+          .dtype = t.dtype(),
+          .batch = t.dim(0),
+          .seq = t.dim(1),
+          .heads = t.dim(2),
+          .dim = t.dim(3),
+          .batch_stride = t.size(),
+          .seq_stride = t.dim(2) * t.dim(3),
+          .head_stride = t.dim(3)};
+}
+
+LayerCost cost_of_one(AttentionWay way, const AttentionCallShape& shape, const ExecContext& ctx) {
+  Attention attention("attention", {.heads = shape.heads, .head_dim = shape.dim});
+  if (way == AttentionWay::kFp8) {
+    const Tensor rotation = make_rotation(shape.dim, kRotationSeed);
+    attention.set_state(make_fp8_attention_state(rotation, rotation, 1.0f, active_isa()));
+  }
+  const auto tokens = [&](int64_t count) { return plain_bf16({1, count, shape.heads, shape.dim}); };
+  const Tensor q = tokens(shape.q), k = tokens(shape.kv), v = tokens(shape.kv);
+  const Tensor out = tokens(shape.q);
+  const AttentionCall call = {.scale = 1.0f / std::sqrt(static_cast<float>(shape.dim))};
+  const double seconds = median_call_seconds([&] {
+    attention.run(heads_view(q), heads_view(k), heads_view(v), heads_view(out), call, ctx);
+  });
+  return {.seconds = seconds, .bytes = attention.resident_bytes()};
+}
+
+}  // namespace
+
+LayerCost attention_cost(AttentionWay way, const std::vector<AttentionCallShape>& calls,
+                         int64_t rows_at_most, const ExecContext& ctx) {
+  LayerCost sum;
+  for (const AttentionCallShape& shape : distinct(calls)) {
+    AttentionCallShape cut = shape;
+    cut.q = std::min(shape.q, rows_at_most);
+    const LayerCost one = cost_of_one(way, cut, ctx);
+    const double share = static_cast<double>(shape.q) / static_cast<double>(cut.q);
+    sum += {.seconds = one.seconds * share * static_cast<double>(shape.calls),
+            .bytes = one.bytes * shape.calls};
+  }
+  return sum;
+}
+
+}  // namespace mezzotint::cli

@@ -1,0 +1,20 @@
+// What the attentions of a model cost, measured before anything is converted.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cli/layer_costs.h"
+#include "mezzotint/context.h"
+#include "models/shape_list.h"
+
+namespace mezzotint::cli {
+
+enum class AttentionWay : uint8_t { kFloat, kFp8 };
+
+// Of one sample, q, k and v BF16; bytes are those of the rotations. Calls with more queries are
+// measured with `rows_at_most`, every key with them, and counted in proportion.
+LayerCost attention_cost(AttentionWay way, const std::vector<AttentionCallShape>& calls,
+                         int64_t rows_at_most, const ExecContext& ctx);
+
+}  // namespace mezzotint::cli
