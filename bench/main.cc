@@ -88,7 +88,8 @@ void define(CLI::App& app, Options& options) {
       "also the rows of lower instruction sets");
   app.add_flag("--peers", options.peers, "oneDNN as well, where this was built with it");
   app.add_flag("--flux-blocks", options.flux_blocks,
-               "one double and one single block of FLUX.1 at 1024 + 512 tokens, no other shapes");
+               "a double and a single block of FLUX.1 at 1024 + 512 tokens and a step of the demo "
+               "model, no other shapes");
   app.add_flag("--quick", options.quick, "a few shapes, 3 passes: within three minutes");
   app.add_option("--json", options.json, "write all figures to this file");
 }

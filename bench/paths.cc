@@ -49,6 +49,14 @@ constexpr Path kPaths[] = {
      .algorithm = "float",
      .io = DType::kF32,
      .peak = Peak::kFma},
+    {.name = "demo_w8a8", .op = Op::kDemoStep, .algorithm = "W8A8_DYNAMIC", .io = DType::kF32},
+    {.name = "demo_w8a8_fp8", .op = Op::kDemoStep, .algorithm = "W8A8_DYNAMIC"},
+    {.name = "demo_bf16", .op = Op::kDemoStep, .algorithm = "float", .peak = Peak::kBf16Dot},
+    {.name = "demo_f32",
+     .op = Op::kDemoStep,
+     .algorithm = "float",
+     .io = DType::kF32,
+     .peak = Peak::kFma},
 };
 
 constexpr RatioBar kRatioBars[] = {
@@ -58,9 +66,15 @@ constexpr RatioBar kRatioBars[] = {
     {"int8", "onednn.int8", 0.92},
     {"int8", "onednn.bf16", 1.75},
     {"int8", "onednn.f32", 3.5},
+    {"w8a16", "onednn.w8a16", 0.95},
+    {"w4a16_g64", "onednn.w4a16_g64", 0.95},
+    {"w4a16_g128", "onednn.w4a16_g128", 0.95},
     {"mxfp4_svd", "mxfp4", 0.88},
     {"flux_w8a8_fp8", "flux_f32", 3.0},
     {"flux_w8a8_fp8", "flux_bf16", 1.6},
+    {"demo_w8a8", "demo_f32"},
+    {"demo_w8a8_fp8", "demo_f32", 3.0},
+    {"demo_w8a8_fp8", "demo_bf16", 1.6},
 };
 
 }  // namespace

@@ -20,7 +20,7 @@ struct Bars {
   double s4608 = 0;
 };
 
-enum class Op : uint8_t { kLinear, kAttention, kFluxBlocks };
+enum class Op : uint8_t { kLinear, kAttention, kFluxBlocks, kDemoStep };
 
 struct Path {
   std::string_view name;  // "w4a16_g64"
@@ -35,10 +35,10 @@ struct Path {
 std::span<const Path> paths();
 
 // How many times faster than `other` a path must be: geometric mean over the big shapes, or of the
-// Flux blocks.
+// Flux blocks. 0: no bar, only said.
 struct RatioBar {
   std::string_view path, other;
-  double at_least;
+  double at_least = 0;
 };
 std::span<const RatioBar> ratio_bars();
 

@@ -2,11 +2,12 @@
 """Times torch, ONNX Runtime and OpenVINO on the shapes of ./x bench, and writes the same JSON.
 
     python bench/peers.py --bench build/release/bin/mezzotint_shape_bench --json peers.json
-    python bench/peers.py --engine torch --set big --path int8,bf16 --threads 1
+    python bench/peers.py --set big --rows 512 --path torch.f32,ort.int8 --threads 1 --passes 3
 
 Needs torch (CPU); onnxruntime with onnx, and openvino, are measured where they are installed. With
---bench our own program runs on the same shape right after the peers, and a table says how many times
-faster we are. One thread is judged by its time on a processor, as there.
+--bench our own program takes turns with the peers on every shape (and oneDNN with it, where it was built
+with it), and a table says how many times faster we are. One thread is judged by its time on
+a processor, as there.
 
 What a peer is given, whole calls unless the path says gemm:
   torch.f32, torch.bf16     F.linear with a bias
@@ -18,13 +19,13 @@ What a peer is given, whole calls unless the path says gemm:
   ggml.bf16, q8_0, q4_0, mxfp4 and ..._repacked (weights reordered): mul_mat, x and y f32, where
                             MEZZOTINT_PEERS is a folder that holds a build with shared libraries
   torch.sdpa_f32, _bf16     scaled_dot_product_attention of [1, heads, tokens, dim]
+  torch.flux_*, demo_*      diffusers: a double and a single block of FLUX.1 at 1024 + 512 tokens, and a
+                            step of the demo model with 32 samples (--flux-blocks)
 """
 
 import argparse
-import ctypes
 import json
 import math
-import os
 import pathlib
 import statistics
 import subprocess
@@ -34,12 +35,14 @@ import time
 
 import numpy as np
 import torch
+from ggml_products import ggml_products
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What of ours each is compared with.
 OURS = {"mxfp4": ["mxfp4"], "mxfp4_repacked": ["mxfp4"], "q8_0": ["int8"], "q4_0": ["int4"],
         "q4_0_repacked": ["int4"], "f32": ["f32", "int8"], "bf16": ["bf16", "int8"], "int8": ["int8"],
         "flux_f32": ["flux_f32", "flux_w8a8_fp8"], "flux_bf16": ["flux_bf16", "flux_w8a8_fp8"],
+        "demo_f32": ["demo_f32", "demo_w8a8", "demo_w8a8_fp8"], "demo_bf16": ["demo_bf16", "demo_w8a8", "demo_w8a8_fp8"],
         "sdpa_f32": ["attention_f32", "attention_fp8"], "sdpa_bf16": ["attention_bf16", "attention_fp8"]}  # fmt: skip
 SAMPLE_SECONDS = 0.02  # a call is repeated until then
 CASE_SECONDS = 20.0  # fewer passes of a case that takes longer in all
@@ -103,18 +106,28 @@ def torch_attentions(shape):
         yield Call("torch", name, lambda q=q, k=k, v=v: torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
-def torch_flux_blocks():
-    """One double and one single block of FLUX.1 in diffusers, 1024 + 512 tokens, random weights."""
+def torch_transformer(name, config, batch, text, image):
+    """One call of diffusers' transformer with random weights, in f32 and in bf16."""
     from diffusers import FluxTransformer2DModel
 
-    image, text = 1024, 512
-    ids = torch.zeros(text, 3), torch.zeros(image, 3)
-    for name, dtype in (("flux_f32", torch.float32), ("flux_bf16", torch.bfloat16)):
-        model = FluxTransformer2DModel(num_layers=1, num_single_layers=1, guidance_embeds=True).to(dtype).eval()
-        inputs = dict(hidden_states=torch.randn(1, image, 64, dtype=dtype), pooled_projections=torch.randn(1, 768, dtype=dtype),
-                      encoder_hidden_states=torch.randn(1, text, 4096, dtype=dtype), timestep=torch.full((1,), 0.5, dtype=dtype),
-                      guidance=torch.full((1,), 3.5, dtype=dtype), txt_ids=ids[0], img_ids=ids[1])  # fmt: skip
-        yield Call("torch", name, lambda model=model, inputs=inputs: model(**inputs))
+    for kind, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
+        model = FluxTransformer2DModel.from_config(config).to(dtype).eval()
+        random = lambda *shape: torch.randn(*shape, dtype=dtype)  # noqa: B023, E731
+        inputs = dict(hidden_states=random(batch, image, model.config.in_channels),
+                      encoder_hidden_states=random(batch, text, model.config.joint_attention_dim),
+                      pooled_projections=random(batch, model.config.pooled_projection_dim),
+                      timestep=torch.full((batch,), 0.5, dtype=dtype),
+                      guidance=torch.full((batch,), 3.5, dtype=dtype) if model.config.guidance_embeds else None,
+                      txt_ids=torch.zeros(text, 3), img_ids=torch.zeros(image, 3))  # fmt: skip
+        yield Call("torch", f"{name}_{kind}", lambda model=model, inputs=inputs: model(**inputs))
+
+
+def torch_flux_blocks():
+    return torch_transformer("flux", {"num_layers": 1, "num_single_layers": 1, "guidance_embeds": True}, 1, 512, 1024)
+
+
+def torch_demo_step():
+    return torch_transformer("demo", json.loads((ROOT / "demo/transformer/config.json").read_text()), 32, 16, 64)
 
 
 # --- ONNX Runtime ----------------------------------------------------------------------------------
@@ -172,97 +185,6 @@ def openvino_linears(shape, threads):
     yield Call("openvino", "int8", compiled(scaled, {"INFERENCE_PRECISION_HINT": "bf16"}))
 
 
-# --- ggml ------------------------------------------------------------------------------------------
-
-
-class Ggml:
-    """The C functions of a ggml build below MEZZOTINT_PEERS."""
-
-    TYPES = {"bf16": 30, "q8_0": 8, "q4_0": 2, "mxfp4": 39}
-    REPACKED = ("q4_0", "mxfp4")  # what ggml reorders on x86-64; it crashes on others
-    F32 = 0
-
-    class InitParams(ctypes.Structure):
-        _fields_ = [("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
-
-    def __init__(self, root):
-        self.libraries = []
-        for name in ("base", "cpu", ""):
-            found = sorted(pathlib.Path(root).rglob(f"libggml{'-' + name if name else ''}.so"))
-            if not found:
-                raise ImportError(f"no libggml{'-' + name if name else ''}.so below {root}")
-            self.libraries.append(ctypes.CDLL(str(found[0]), mode=ctypes.RTLD_GLOBAL))
-
-    def __call__(self, name, *arguments, result=ctypes.c_void_p):
-        for library in self.libraries:
-            if hasattr(library, name):
-                function = getattr(library, name)
-                function.restype = result
-                return function(*arguments)
-        raise ImportError(f"this ggml has no {name}")
-
-    def context(self):
-        return ctypes.c_void_p(self("ggml_init", self.InitParams(1 << 20, None, True)))
-
-    def repacking_type(self):
-        """The buffer type that reorders weights for this processor, or None."""
-        registry = ctypes.c_void_p(self("ggml_backend_cpu_reg"))
-        device = ctypes.c_void_p(self("ggml_backend_reg_dev_get", registry, ctypes.c_size_t(0)))
-        address = self("ggml_backend_reg_get_proc_address", registry, b"ggml_backend_dev_get_extra_bufts")
-        types = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)(device)
-        while types and types[0]:
-            if b"REPACK" in self("ggml_backend_buft_name", ctypes.c_void_p(types[0]), result=ctypes.c_char_p):
-                return ctypes.c_void_p(types[0])
-            types = ctypes.cast(ctypes.addressof(types.contents) + ctypes.sizeof(ctypes.c_void_p), type(types))
-        return None
-
-    def quantized(self, kind, w):
-        n, k = w.shape
-        row = self("ggml_row_size", ctypes.c_int(kind), ctypes.c_int64(k), result=ctypes.c_size_t)
-        codes = np.empty(n * row, np.uint8)
-        self("ggml_quantize_chunk", ctypes.c_int(kind), w.ctypes.data_as(ctypes.c_void_p), codes.ctypes.data_as(ctypes.c_void_p),
-             ctypes.c_int64(0), ctypes.c_int64(n), ctypes.c_int64(k), None, result=ctypes.c_size_t)  # fmt: skip
-        return codes
-
-    def matmul(self, kind, shape, w, threads, buffer_type):
-        """A function that computes y = x w^T with w of `kind` and x of f32."""
-        size = ctypes.c_int64
-        m, n, k = shape["m"], shape["n"], shape["k"]
-        weights, work = self.context(), self.context()
-        tensor = ctypes.c_void_p(self("ggml_new_tensor_2d", weights, ctypes.c_int(kind), size(k), size(n)))
-        self("ggml_backend_alloc_ctx_tensors_from_buft", weights, buffer_type)
-        codes = self.quantized(kind, w)
-        self("ggml_backend_tensor_set", tensor, codes.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(0), ctypes.c_size_t(codes.nbytes), result=None)
-        x = ctypes.c_void_p(self("ggml_new_tensor_2d", work, ctypes.c_int(self.F32), size(k), size(m)))
-        y = ctypes.c_void_p(self("ggml_mul_mat", work, tensor, x))
-        graph = ctypes.c_void_p(self("ggml_new_graph", work))
-        self("ggml_build_forward_expand", graph, y, result=None)
-        self("ggml_backend_alloc_ctx_tensors_from_buft", work, ctypes.c_void_p(self("ggml_backend_cpu_buffer_type")))
-        values = np.random.randn(m, k).astype(np.float32)
-        self("ggml_backend_tensor_set", x, values.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(0), ctypes.c_size_t(values.nbytes), result=None)
-        backend = ctypes.c_void_p(self("ggml_backend_cpu_init"))
-        self("ggml_backend_cpu_set_n_threads", backend, ctypes.c_int(threads), result=None)
-
-        def run():
-            if self("ggml_backend_graph_compute", backend, graph, result=ctypes.c_int) != 0:
-                raise RuntimeError("ggml refused the product")
-
-        return run
-
-
-def ggml_linears(shape, threads):
-    root = os.environ.get("MEZZOTINT_PEERS")
-    if not root:
-        return
-    ggml = Ggml(root)
-    w = (np.random.randn(shape["n"], shape["k"]) * 0.02).astype(np.float32)
-    plain, repacking = ctypes.c_void_p(ggml("ggml_backend_cpu_buffer_type")), ggml.repacking_type()
-    for name, kind in Ggml.TYPES.items():
-        yield Call("ggml", name, ggml.matmul(kind, shape, w, threads, plain))
-        if repacking and name in Ggml.REPACKED:
-            yield Call("ggml", name + "_repacked", ggml.matmul(kind, shape, w, threads, repacking))
-
-
 # --- measuring -------------------------------------------------------------------------------------
 
 
@@ -276,7 +198,8 @@ def take_sample(call, threads):
     call.samples.append((time.process_time() - cpu if threads == 1 else passed) / calls)
 
 
-def measure(calls, threads, passes):
+def measure(calls, threads, passes, turn=lambda: None):
+    """Every call once, then turn(), and so on: what disturbs the machine disturbs them alike."""
     wanted = []
     for call in calls:
         start = time.perf_counter()
@@ -287,10 +210,11 @@ def measure(calls, threads, passes):
         for call, most in zip(calls, wanted):
             if index < most:
                 take_sample(call, threads)
+        turn()
 
 
 def case_json(shape, call, threads):
-    factor = {"linear": 2, "attention": 4, "flux": 0}[shape["op"]]  # of the blocks: time alone
+    factor = {"linear": 2, "attention": 4}.get(shape["op"], 0)  # of transformers: time alone
     return {
         "engine": call.engine, "path": call.path, "part": call.part, "kernel": call.engine, "set": shape["set"],
         "m": shape["m"], "n": shape["n"], "k": shape["k"], "threads": threads, "cold": False,
@@ -299,36 +223,41 @@ def case_json(shape, call, threads):
     }  # fmt: skip
 
 
-FLUX_BLOCKS = {"op": "flux", "set": "flux_blocks", "m": 1536, "n": 3072, "k": 3072}
+TRANSFORMERS = [{"op": "flux_blocks", "set": "flux_blocks", "m": 1536, "n": 3072, "k": 3072},
+                {"op": "demo_step", "set": "demo_step", "m": 32 * 80, "n": 256, "k": 256}]  # fmt: skip
 
 
 def peers_of(shape, threads, options):
     makers = {"torch": lambda: torch_linears(shape), "ort": lambda: ort_linears(shape, threads),
-              "openvino": lambda: openvino_linears(shape, threads), "ggml": lambda: ggml_linears(shape, threads)}  # fmt: skip
-    if shape["op"] == "flux":
+              "openvino": lambda: openvino_linears(shape, threads),
+              "ggml": lambda: (Call("ggml", *product) for product in ggml_products(shape, threads))}  # fmt: skip
+    if shape["op"] == "flux_blocks":
         makers = {"torch": torch_flux_blocks}
+    if shape["op"] == "demo_step":
+        makers = {"torch": torch_demo_step}
     if shape["op"] == "attention":
         makers = {"torch": lambda: torch_attentions(shape)}
     for engine in options.engine:
         if engine not in makers:
             continue
         try:
-            yield from (c for c in makers[engine]() if not options.path or c.path in options.path)
+            yield from (c for c in makers[engine]() if not options.path or {c.path, f"{engine}.{c.path}"} & set(options.path))
         except ImportError as error:
             print(f"skipped {engine}: {error}", file=sys.stderr)
 
 
 def run_ours(options, threads, paths, arguments):
+    """The cases of our own program, one pass."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([options.bench, *arguments, "--threads", str(threads), "--path", ",".join(paths),
-                        "--passes", str(options.passes), "--json", folder + "/one.json"],
+        subprocess.run([options.bench, *arguments, "--threads", str(threads), "--path", ",".join(paths), "--peers",
+                        "--passes", "1", "--json", folder + "/one.json"],
                        check=True, stdout=subprocess.DEVNULL)  # fmt: skip
         return json.loads((pathlib.Path(folder) / "one.json").read_text())["cases"]
 
 
 def ours(shape, threads, options, paths):
-    """The cases of our own program on the same shape."""
-    if shape["op"] == "flux":
+    """The same on one shape."""
+    if shape["op"] in ("flux_blocks", "demo_step"):
         return run_ours(options, threads, paths, ["--flux-blocks"])
     sizes = [shape["m"], shape["n"]] + ([shape["heads"], shape["k"] // shape["heads"]] if "heads" in shape else [shape["k"]])
     with tempfile.TemporaryDirectory() as folder:
@@ -337,23 +266,86 @@ def ours(shape, threads, options, paths):
         return run_ours(options, threads, paths, ["--shapes", folder + "/one.txt"])
 
 
+def merged(rounds):
+    """One case of every case that all rounds have, with the samples of all."""
+    key = lambda c: (c["engine"], c["path"], c["part"], c["kernel"])  # noqa: E731
+    cases = []
+    for case in rounds[0]:
+        same = [c for cases_of_round in rounds for c in cases_of_round if key(c) == key(case)]
+        samples = [sample for c in same for sample in c["samples"]]
+        cases.append(case | {"samples": samples, "seconds": statistics.median(samples), "best_seconds": min(samples),
+                             "peak": statistics.median(c["peak"] for c in same)})  # fmt: skip
+    return cases
+
+
+def measure_shape(shape, threads, options):
+    """Peers and ours on one shape, in turns."""
+    torch.set_num_threads(threads)
+    rounds = []
+    with torch.inference_mode():
+        calls = list(peers_of(shape, threads, options))
+        paths = sorted({path for call in calls for path in OURS[call.path]})
+
+        def our_turn():
+            if options.bench and calls:
+                rounds.append(ours(shape, threads, options, paths))
+
+        measure(calls, threads, options.passes, our_turn)
+    return [case_json(shape, call, threads) for call in calls] + (merged(rounds) if rounds else [])
+
+
 def geometric_mean(values):
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
+def is_ours(case):
+    return case["engine"] == "mezzotint"
+
+
+def peer_name(case):
+    name = case["path"] if "." in case["path"] else f"{case['engine']}.{case['path']}"
+    return name + (" gemm" if case["part"] == "gemm" else "")
+
+
+def our_seconds(cases):
+    """{(path, shape, threads): seconds}; "int8 gemm" is int8 without what the quantization takes alone."""
+    shape = lambda c: (c["m"], c["n"], c["k"], c["threads"])  # noqa: E731
+    part = {(c["path"], c["part"], *shape(c)): c["seconds"] for c in cases if is_ours(c)}
+    whole = {(path, *rest): seconds for (path, which, *rest), seconds in part.items() if which == "whole"}
+    gemms = {(path + " gemm", *rest): seconds - part[path, "quantize", *rest]
+             for (path, *rest), seconds in whole.items() if (path, "quantize", *rest) in part}  # fmt: skip
+    return whole | gemms
+
+
+# The better of what multiplies ready codes: what "GEMM alone" and "whole" are held to.
+INT8_GEMMS = ("torch.int8 gemm", "onednn.int8")
+
+
+def ratios_of(cases):
+    """{(set, threads, path of ours, peer): how many times faster, one per shape}."""
+    own, ratios, best = our_seconds(cases), {}, {}
+    for case in (c for c in cases if not is_ours(c)):
+        shape, name = (case["m"], case["n"], case["k"], case["threads"]), peer_name(case)
+        own_name = name.split(" ")[0].split(".", 1)[1]
+        paths = OURS.get(own_name, [own_name])
+        if name in INT8_GEMMS:
+            paths = ["int8 gemm", "int8"]
+            best.setdefault((case["set"], *shape), []).append(case["seconds"])
+        for path in paths:
+            if (path, *shape) in own:
+                ratios.setdefault((case["set"], case["threads"], path, name), []).append(case["seconds"] / own[path, *shape])
+    for (which, *shape), both in best.items():
+        for path in ("int8 gemm", "int8"):
+            if len(both) == len(INT8_GEMMS) and (path, *shape) in own:
+                ratios.setdefault((which, shape[-1], path, "the better of both"), []).append(min(both) / own[path, *shape])
+    return ratios
+
+
 def print_table(cases):
     """Per set, path, peer and threads: how many times faster ours is, geometric mean over the shapes."""
-    key = lambda c: (c["m"], c["n"], c["k"], c["threads"])  # noqa: E731
-    own = {(c["path"], *key(c)): c["seconds"] for c in cases if c["engine"] == "mezzotint" and c["part"] == "whole"}
-    ratios = {}
-    for case in (c for c in cases if c["engine"] != "mezzotint"):
-        name = f"{case['engine']}.{case['path']}" + (" gemm" if case["part"] == "gemm" else "")
-        for path in OURS[case["path"]]:
-            seconds = own.get((path, *key(case)))
-            if seconds is not None:
-                ratios.setdefault((case["set"], path, name, case["threads"]), []).append(case["seconds"] / seconds)
-    for (which, path, name, threads), values in ratios.items():
-        print(f"{which:6} {threads} thr  {path:14} {geometric_mean(values):6.2f} times faster than {name} (least {min(values):.2f})")
+    for (which, threads, path, name), values in ratios_of(cases).items():
+        print(f"{which:11} {threads} thr  {path:14} {geometric_mean(values):6.2f} times faster than {name} "
+              f"(least {min(values):.2f} of {len(values)})")  # fmt: skip
 
 
 def main():
@@ -361,32 +353,29 @@ def main():
     commas = lambda text: text.split(",")  # noqa: E731
     parser.add_argument("--shapes", default=ROOT / "bench" / "shapes" / "bars.txt")
     parser.add_argument("--engine", type=commas, default=["torch", "ort", "openvino", "ggml"])
-    parser.add_argument("--path", type=commas, default=[])
+    parser.add_argument("--path", type=commas, default=[], help="f32, int8, ... of every engine, or ort.int8 of one (default: all)")
+    parser.add_argument("--rows", type=int, default=1 << 30, help="more rows are cut to this")
     parser.add_argument("--set", type=commas, default=["big", "hot", "s1024", "s4608"])
     parser.add_argument("--threads", type=commas, default=["1", "2"])
     parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--shapes-at-most", type=int, default=100, help="of each set, the first ones")
-    parser.add_argument("--flux-blocks", action="store_true", help="a double and a single block of FLUX.1 in diffusers")
-    parser.add_argument("--bench", help="our program, for figures of the same minute")
+    parser.add_argument("--flux-blocks", action="store_true", help="blocks of FLUX.1 and a step of the demo, no other shapes")
+    parser.add_argument("--bench", help="our program, which takes turns with the peers")
     parser.add_argument("--json", help="write all figures to this file")
     options = parser.parse_args()
 
     cases, taken = [], {}
-    for shape in [FLUX_BLOCKS] if options.flux_blocks else read_shapes(options.shapes):
+    for shape in TRANSFORMERS if options.flux_blocks else read_shapes(options.shapes):
         taken[shape["set"]] = taken.get(shape["set"], 0) + 1
-        if shape["set"] not in [*options.set, "flux_blocks"] or taken[shape["set"]] > options.shapes_at_most:
+        if not options.flux_blocks and (shape["set"] not in options.set or taken[shape["set"]] > options.shapes_at_most):
             continue
+        shape["m"] = min(shape["m"], options.rows) if shape["op"] == "linear" else shape["m"]
         for threads in map(int, options.threads):
-            torch.set_num_threads(threads)
-            with torch.inference_mode():
-                calls = list(peers_of(shape, threads, options))
-                measure(calls, threads, options.passes)
-            cases += [case_json(shape, call, threads) for call in calls]
-            for case in cases[len(cases) - len(calls):]:
-                print(f"{case['set']:6} {case['m']}x{case['n']}x{case['k']} {threads} thr  {case['engine']}.{case['path']:9} "
-                      f"{case['part']:6} {case['seconds'] * 1e3:9.2f} ms {case['operations'] / case['seconds'] / 1e9:7.1f} GOPS", flush=True)
-            if options.bench and calls:
-                cases += ours(shape, threads, options, sorted({path for call in calls for path in OURS[call.path]}))
+            measured = measure_shape(shape, threads, options)
+            cases += measured
+            for case in measured:
+                print(f"{case['set']:6} {case['m']}x{case['n']}x{case['k']} {threads} thr  {peer_name(case):22} {case['part']:8} "
+                      f"{case['seconds'] * 1e3:9.2f} ms {case['operations'] / case['seconds'] / 1e9:7.1f} GOPS", flush=True)  # fmt: skip
     print_table(cases)
     versions = {"torch": torch.__version__}
     document = {"mezzotint_bench": 1, "command": " ".join(sys.argv), "processor": processor(), "versions": versions, "cases": cases}

@@ -12,27 +12,11 @@ endif()
 
 # Real shapes through every path: ./x bench
 file(GLOB mz_shape_bench_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.cc)
-# --peers compares with oneDNN 2 (Debian: libdnnl-dev, whose CMake package insists on OpenCL).
-find_path(MZ_DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.hpp)
-find_library(MZ_DNNL_LIBRARY NAMES libdnnl.so.2 dnnl)
-mark_as_advanced(MZ_DNNL_INCLUDE_DIR MZ_DNNL_LIBRARY)
-find_package(OpenMP QUIET COMPONENTS CXX)
-if(MZ_DNNL_INCLUDE_DIR AND MZ_DNNL_LIBRARY AND OpenMP_CXX_FOUND)
-  set(MZ_BENCH_ONEDNN ON)
-endif()
-if(MZ_BENCH_ONEDNN)
-  list(APPEND mz_shape_bench_sources ${PROJECT_SOURCE_DIR}/bench/onednn/onednn_cases.cc)
-else()
-  list(APPEND mz_shape_bench_sources ${PROJECT_SOURCE_DIR}/bench/onednn/absent.cc)
-endif()
 add_executable(mezzotint_shape_bench ${mz_shape_bench_sources})
 target_include_directories(mezzotint_shape_bench PRIVATE ${PROJECT_SOURCE_DIR})
 target_link_libraries(mezzotint_shape_bench PRIVATE mz_flags mezzotint_core CLI11::CLI11)
 target_compile_definitions(mezzotint_shape_bench PRIVATE MZ_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-if(MZ_BENCH_ONEDNN)
-  target_include_directories(mezzotint_shape_bench SYSTEM PRIVATE ${MZ_DNNL_INCLUDE_DIR})
-  target_link_libraries(mezzotint_shape_bench PRIVATE ${MZ_DNNL_LIBRARY} OpenMP::OpenMP_CXX)
-endif()
+include(${CMAKE_CURRENT_LIST_DIR}/bench_peers.cmake)
 if(MZ_BUILD_TESTS)
   # Every path and attention once, on a few rows: that the program runs, not how fast.
   add_test(NAME bench.RunsEveryPath

@@ -1,5 +1,5 @@
-// oneDNN's matmul on our shapes, in our interleaved passes. Built where CMake finds the library
-// (Debian: libdnnl-dev); no cases elsewhere.
+// oneDNN's matmul on our shapes, in our interleaved passes. Built where CMake finds the library: a
+// version 3 below MEZZOTINT_PEERS, else Debian's 2 (libdnnl-dev). No cases elsewhere.
 #pragma once
 
 #include <vector>
@@ -10,9 +10,10 @@
 
 namespace mezzotint::bench {
 
-// Paths onednn.int8, onednn.bf16 and onednn.f32, for those of int8, bf16 and f32 that are wanted.
-// Weights are reordered before; int8 is the product of ready codes, scaled per output channel, with
-// bias, to bf16: this library has no fast product with a scale per row of x.
+// Paths onednn.X for those X of ours that are wanted: int8, bf16, f32; with version 3 also weights
+// alone of low bits: w8a16, w4a16_g64, w4a16_g128. Weights are in the library's own order; int8 is
+// the product of ready codes, scaled per output channel, with bias, to bf16 (f32 without AVX-512):
+// this library has no fast product with a scale per row of x.
 std::vector<Case> onednn_cases(const LinearShape& shape, const CaseOptions& options);
 
 }  // namespace mezzotint::bench
