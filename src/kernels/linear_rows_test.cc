@@ -3,11 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/linear_comparison.h"
+#include "kernels/panel_layout.h"
+#include "numerics/e8m0.h"
 #include "numerics/int8.h"
 
 namespace mezzotint {
@@ -24,7 +28,7 @@ constexpr Size kSizes[] = {
     {14, 32, 64},   {15, 65, 65},   {16, 127, 15},  {17, 16, 16},  {29, 17, 129},  {31, 129, 31},
     {33, 63, 128},  {63, 31, 1023}, {113, 33, 257}, {129, 257, 3}, {257, 1, 1040}, {1, 520, 1100},
     {121, 1030, 5}, {3, 33, 6177},  {226, 33, 513}, {2, 513, 24},  {3, 34, 1152},  {30, 70, 1152},
-    {16, 70, 1152}, {9, 33, 2113},
+    {16, 70, 1152}, {9, 33, 2113},  {1, 70, 1152},  {1, 45, 2113},
 };
 
 class LinearRows : public testing::TestWithParam<const LinearKernel*> {
@@ -121,11 +125,12 @@ TEST_P(LinearRows, ExtremeCodesAtTheLongestKDoNotOverflow) {
       row().weights == WeightForm::kGrouped) {
     return;
   }
-  const Size size{2, 2, kIntegerSumMaxK};
-  for (int8_t code : {int8_t{127}, int8_t{-128}}) {
+  for (const auto& [m, code] : {std::pair{1, int8_t{127}}, std::pair{1, int8_t{-128}},
+                                std::pair{2, int8_t{127}}, std::pair{2, int8_t{-128}}}) {
+    const Size size{m, 2, kIntegerSumMaxK};
     Problem p = make_problem(row(), size, FloatType::kF32, Element::kInt8, false);
-    for (int64_t m = 0; m < size.m; ++m) {  // what stands behind k is padding and stays 0
-      std::fill_n(p.xq.begin() + m * padded_k(size.k), size.k, int8_t{127});
+    for (int64_t i = 0; i < size.m; ++i) {  // what stands behind k is padding and stays 0
+      std::fill_n(p.xq.begin() + i * padded_k(size.k), size.k, int8_t{127});
     }
     std::fill(p.x_sum.begin(), p.x_sum.end(), static_cast<int32_t>(127 * size.k));
     std::fill(p.x_scale.begin(), p.x_scale.end(), 1.0f);
@@ -135,24 +140,62 @@ TEST_P(LinearRows, ExtremeCodesAtTheLongestKDoNotOverflow) {
         layout_row(row().layout),
         {Element::kInt8, size.n, size.k, reinterpret_cast<const std::byte*>(w.data())}, 0);
     const Output y = run(row(), p, FloatType::kF32);
-    EXPECT_EQ(y.at(1, 1), static_cast<float>(int64_t{127} * code * size.k)) << size.k;
+    EXPECT_EQ(y.at(m - 1, 1), static_cast<float>(int64_t{127} * code * size.k)) << m;
   }
 }
 
 // Block scales far apart whose product is 1: only the product may be limited by the floats.
 TEST_P(LinearRows, ExtremeBlockScalesCancel) {
-  if (elements_of(row())[0] != Element::kE2M1) return;
-  constexpr uint8_t kOne = 127, kFar = 125;  // 6 * 2^125 is a float
-  Problem p = make_problem(row(), {6, 40, 160}, FloatType::kF32, Element::kE2M1, false);
-  const auto run_with = [&](int x, int w) {
-    std::fill(p.x_block_scale.begin(), p.x_block_scale.end(), static_cast<uint8_t>(x));
-    std::fill(p.w_block_scale.begin(), p.w_block_scale.end(), static_cast<uint8_t>(w));
-    return run(row(), p, FloatType::kF32).bytes;
-  };
-  const std::vector<std::byte> plain = run_with(kOne, kOne);
-  EXPECT_EQ(run_with(kOne - kFar, kOne + kFar), plain);
-  EXPECT_EQ(run_with(kOne + kFar, kOne - kFar), plain);
-  EXPECT_NE(run_with(kOne, kOne + 1), plain);
+  const Element element = elements_of(row())[0];
+  if (element != Element::kE2M1 && element != Element::kE4M3) return;
+  // The largest element times 2^far is a float, of e4m3 sums of products as well, which some rows
+  // scale behind; byte 0 is 2^-127.
+  constexpr int kOne = 127;
+  const int far = element == Element::kE2M1 ? 125 : 100;
+  for (const int64_t m : {1, 6}) {
+    Problem p = make_problem(row(), {m, 40, 160}, FloatType::kF32, element, false);
+    if (!serves(row(), p)) continue;
+    const auto run_with = [&](int x, int w) {
+      std::fill(p.x_block_scale.begin(), p.x_block_scale.end(), static_cast<uint8_t>(x));
+      std::fill(p.w_block_scale.begin(), p.w_block_scale.end(), static_cast<uint8_t>(w));
+      return run(row(), p, FloatType::kF32).bytes;
+    };
+    const std::vector<std::byte> plain = run_with(kOne, kOne);
+    EXPECT_EQ(run_with(kOne - far, kOne + far), plain) << m;
+    EXPECT_EQ(run_with(kOne + far, kOne - far), plain) << m;
+    EXPECT_NE(run_with(kOne, kOne + 1), plain);
+    if (element != Element::kE2M1) continue;
+    for (const int w : {0, 1, 2}) {
+      EXPECT_EQ(run_with(kOne + far, w), run_with(kOne, w + far)) << m << " " << w;
+    }
+  }
+}
+
+// A scale, or an e4m3 code, that is no number spoils its output and no other.
+TEST_P(LinearRows, NansOfWeightsSpoilTheirOutputsAlone) {
+  const Element element = elements_of(row())[0];
+  if (row().activation != ActivationForm::kMxRows) return;
+  constexpr int64_t kBadCode = 3, kBadScale = 21, kAt = 70;
+  for (const int64_t m : {1, 6}) {
+    Problem p = make_problem(row(), {m, 40, 160}, FloatType::kF32, element, false);
+    if (!serves(row(), p)) continue;
+    const Output good = run(row(), p, FloatType::kF32);
+    p.w_block_scale[kBadScale * mx_blocks(p.size.k) + 1] = kE8M0NaN;
+    if (element == Element::kE4M3) {
+      const int64_t place = row().layout == LayoutId::kE4M3Rows
+                                ? kBadCode * p.size.k + kAt
+                                : byte_panel_offset(kBadCode, kAt, p.size.k);
+      p.blob.mutable_data()[static_cast<int64_t>(sizeof(PackedHeader)) + place] = std::byte{0xff};
+    }
+    const Output bad = run(row(), p, FloatType::kF32);
+    for (int64_t n = 0; n < p.size.n; ++n) {
+      const bool spoilt = n == kBadScale || (n == kBadCode && element == Element::kE4M3);
+      EXPECT_EQ(std::isnan(bad.at(0, n)), spoilt) << m << " " << n;
+      if (!spoilt) {
+        EXPECT_EQ(bad.at(0, n), good.at(0, n)) << m << " " << n;
+      }
+    }
+  }
 }
 
 TEST_P(LinearRows, EmptyCallsWriteNothing) {

@@ -7,6 +7,12 @@ namespace {
 constexpr int kStreamRows = static_cast<int>(kPanelStreamMaxRows);
 constexpr int64_t kLine = 64;
 constexpr int64_t kStreamAhead = 2048;  // bytes: 100 ns at the rate of memory
+// Of MX blocks, which take longer: to the second-level cache, which keeps more misses in flight
+// than the first, and from there.
+constexpr int64_t kFarAhead = 8192;
+constexpr int64_t kNearAhead = 1024;
+template <typename Weights>
+constexpr bool kAsksTwice = Weights::kMxBlocks && !kOneRegister;  // not measured on AVX-512
 
 // Independent sums per output: with one row, 2 vectors of columns x 4 phases of k hide the latency
 // of 4 cycles on two pipes.
@@ -29,7 +35,8 @@ template <typename Weights, int kRows>
   for (int64_t s = 0; s < steps; ++s) {
 #pragma GCC unroll 8
     for (int64_t line = 0; line < Weights::kStepBytes; line += kLine) {
-      __builtin_prefetch(w + kStreamAhead + line);
+      if constexpr (kAsksTwice<Weights>) __builtin_prefetch(w + kFarAhead + line, 0, 2);
+      __builtin_prefetch(w + (kAsksTwice<Weights> ? kNearAhead : kStreamAhead) + line);
     }
 #pragma GCC unroll 2
     for (int half = 0; half < kHalves; ++half) {
@@ -58,6 +65,27 @@ template <typename Weights, int kRows>
   }
 }
 
+// 2^-8 of e4m3 codes that are not NaN.
+struct SmallE4M3Weights : E4M3Weights {
+  [[gnu::always_inline]] static void decode(const std::byte* step, int half, Vec (&w)[kPanelStep]) {
+    const auto* codes = reinterpret_cast<const uint8_t*>(step) + half * kLanes;
+#pragma GCC unroll 8
+    for (int i = 0; i < kPanelStep; ++i) w[i] = load_small_e4m3(codes + i * kPanelColumns);
+  }
+};
+
+// One MX block: sums without the scale, or 2^-8 of them and a scale 2^8 times as large.
+template <int kRows>
+[[gnu::always_inline]] inline void stream_mx_block(const std::byte* w, int64_t k, const float* x,
+                                                   int64_t x_stride, float* scale,
+                                                   StreamSums<kRows>& sums) {
+  if (!is_plain_e4m3(reinterpret_cast<const uint8_t*>(w), k * kPanelColumns, scale)) {
+    return stream_run<E4M3Weights, kRows>(w, k / kPanelStep, x, x_stride, sums);
+  }
+  for (int64_t c = 0; c < kPanelColumns; ++c) scale[c] *= 0x1p8f;
+  stream_run<SmallE4M3Weights, kRows>(w, k / kPanelStep, x, x_stride, sums);
+}
+
 template <typename Weights, int kRows>
 [[gnu::noinline]] void stream_panel_hot(const LinearTile& tile, int64_t n, float* sums) {
   const auto* x = reinterpret_cast<const float*>(tile.scratch);
@@ -75,8 +103,16 @@ template <typename Weights, int kRows>
       load_run_scale(tile, n, run, k / run, scales);
       const int64_t depth = tile.k - k < run ? tile.k - k : run;
       StreamSums<kRows> part;
-      stream_run<Weights, kRows>(w + k / kPanelStep * Weights::kStepBytes,
-                                 panel_k(depth) / kPanelStep, x + k, x_stride, part);
+      if constexpr (kAsksTwice<Weights>) {
+        // A file has scales output by output: those of the next panel are one range.
+        __builtin_prefetch(tile.w_block_scale + (n + kPanelColumns) * mx_blocks(tile.k) +
+                           k / run * kPanelColumns);
+        stream_mx_block<kRows>(w + k * kPanelColumns, panel_k(depth), x + k, x_stride, scales.scale,
+                               part);
+      } else {
+        stream_run<Weights, kRows>(w + k / kPanelStep * Weights::kStepBytes,
+                                   panel_k(depth) / kPanelStep, x + k, x_stride, part);
+      }
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2

@@ -5,7 +5,7 @@
 //   using Value                                    float, or uint16_t for bf16
 //   kBlockK, kMaxRows
 //   convert_x(tile, m, k, depth, out)              one row, zeros up to panel_k(depth)
-//   expand(tile, n, k, depth, out) -> panel        [depth][32], or in pairs of k
+//   expand(tile, n, k, depth, out) -> panel        as multiply reads it
 //   multiply(rows, PanelProduct<Value>)            sums (+)= x panel
 #ifndef MEZZOTINT_KERNELS_PANEL_TILES_INL_
 #define MEZZOTINT_KERNELS_PANEL_TILES_INL_

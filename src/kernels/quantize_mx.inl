@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/mx_codes.inl"
 #include "kernels/ops.h"
 #include "kernels/vec16_blocks.inl"
 #include "numerics/dual_level.h"
@@ -82,13 +83,13 @@ template <Element kElement>
     __builtin_memset(codes, 0, kMxBlock);
     return;
   }
-  const Vec reciprocal = splat(e8m0_to_float(static_cast<uint8_t>(2 * kE8M0Bias - byte)));
-  for (int64_t i = 0; i < kMxBlock; i += kLanes) {
-    const Vec v = load(x + i) * reciprocal;
-    if constexpr (kElement == Element::kE2M1) {
-      store_small_e2m1(codes + i, v);
-    } else {
-      store_small_e4m3(codes + i, v);
+  if constexpr (kMakesScaledCodes<kElement, Vec>) {
+    store_scaled<kElement>(codes, load(x), byte);
+    store_scaled<kElement>(codes + kLanes, load(x + kLanes), byte);
+  } else {
+    const Vec reciprocal = splat(e8m0_to_float(static_cast<uint8_t>(2 * kE8M0Bias - byte)));
+    for (int64_t i = 0; i < kMxBlock; i += kLanes) {
+      store_elements<kElement>(codes + i, load(x + i) * reciprocal);
     }
   }
 }

@@ -12,6 +12,10 @@ namespace {
 
 constexpr int64_t kLanes = 16;
 
+// Whether 16 floats are one register, and a pass over them a quarter or half of what it is
+// elsewhere.
+constexpr bool kOneRegister = alignof(Vec) == sizeof(Vec);
+
 struct WholeBlock {};
 struct PartOfBlock {
   int64_t count;  // 1..15

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/mx_codes.inl"
 #include "kernels/vec16_blocks.inl"
 #include "kernels/weight_ops.h"
 #include "numerics/mx.h"
@@ -40,6 +41,8 @@ static_assert(kMxBlock == 2 * kLanes);
 [[gnu::always_inline]] inline WeightBlock load_weights(const float* w, float outer, int64_t k,
                                                        int64_t n) {
   const auto half = [&](int64_t first) __attribute__((always_inline)) {
+    // Two to four divisions a vector take as long as the search.
+    if (!kOneRegister && outer == 1.0f && first + kLanes <= n) return load(w + first);
     if (first + kLanes <= n) return load_lanes(WholeBlock{}, w + first, 0.0f) / splat(outer);
     if (first < n) return load_lanes(PartOfBlock{n - first}, w + first, 0.0f) / splat(outer);
     return splat(0.0f);
@@ -51,9 +54,11 @@ static_assert(kMxBlock == 2 * kLanes);
 // the smallest normal number, one unit is 2^(e-1) or 2^(e-3), the last place of 1.5 * 2^(e+22) or
 // 1.5 * 2^(e+20): adding that rounds.
 template <Element kElement>
+constexpr float kLargestElement = kElement == Element::kE4M3 ? kE4M3Max : kE2M1Max;
+template <Element kElement>
 [[gnu::always_inline]] inline Vec nearest_element(Vec t) {
   constexpr bool kIsE4M3 = kElement == Element::kE4M3;
-  const Vec limited = min_of(t, splat(kIsE4M3 ? kE4M3Max : kE2M1Max));
+  const Vec limited = min_of(t, splat(kLargestElement<kElement>));
   const Vec binade = max_of(splat(kIsE4M3 ? 0x1p-6f : 1.0f), exponent_part(limited));
   const Vec unit_place = binade * splat(kIsE4M3 ? 0x1.8p20f : 0x1.8p22f);
   return (limited + unit_place) - unit_place;
@@ -81,13 +86,33 @@ struct BestScale {
   float misses;  // in units of the scale's square
 };
 
+// Whether a neighbour of the floor rule's scale may leave less than the latter's codes miss. (One
+// register is searched as fast as it is decided.)
+// `largest` is amax in units of that scale. Of sums in the same order none is less that has no
+// square less, and none is less than one of its squares.
+//
+// Half the scale misses of amax alone what lies above half of the largest element.
+template <Element kElement>
+[[gnu::always_inline]] inline bool half_may_win(float largest, float misses) {
+  const float saturated = largest - kLargestElement<kElement> * 0.5f;
+  return saturated * saturated < misses;
+}
+// Where nothing saturates, the elements under twice the scale are some of those under the scale.
+// Squares below the floats, which make the sums differ in their last place, are tried.
+template <Element kElement>
+[[gnu::always_inline]] inline bool twice_may_win(float largest, float misses) {
+  constexpr float kNoSmallSquares = 0x1p-60f;
+  return largest > kLargestElement<kElement> || (misses > 0.0f && misses < kNoSmallSquares);
+}
+
 // amax is positive and finite.
 template <Element kElement>
 [[gnu::always_inline]] inline BestScale best_scale(const WeightBlock& w, float amax) {
   const uint8_t byte = mx_scale_byte(amax, kElement, MxScaleRule::kFloor, kExporterCeilX);
   BestScale best = {byte, squared_misses<kElement>(w, byte)};
   float least = best.misses;  // in units of the floor rule's scale, squared
-  if (byte > 0) {
+  const float largest = kOneRegister ? 0.0f : amax * reciprocal_of(byte);
+  if (byte > 0 && (kOneRegister || half_may_win<kElement>(largest, least))) {
     const auto below = static_cast<uint8_t>(byte - 1);
     const float misses = squared_misses<kElement>(w, below);
     if (misses * 0.25f < least) {
@@ -95,21 +120,12 @@ template <Element kElement>
       least = misses * 0.25f;
     }
   }
-  if (byte < kE8M0Max) {
+  if (byte < kE8M0Max && (kOneRegister || twice_may_win<kElement>(largest, least))) {
     const auto above = static_cast<uint8_t>(byte + 1);
     const float misses = squared_misses<kElement>(w, above);
     if (misses * 4.0f < least) best = {above, misses};
   }
   return best;
-}
-
-template <Element kElement>
-[[gnu::always_inline]] inline void store_elements(uint8_t* codes, Vec v) {
-  if constexpr (kElement == Element::kE4M3) {
-    store_small_e4m3(codes, v);
-  } else {
-    store_small_e2m1(codes, v);
-  }
 }
 
 [[gnu::always_inline]] inline float amax_of(const WeightBlock& w) {
@@ -125,9 +141,14 @@ template <Element kElement>
     return amax == 0.0f ? uint8_t{0} : kE8M0NaN;
   }
   const uint8_t byte = best_scale<kElement>(w, amax).byte;
-  const Vec reciprocal = splat(reciprocal_of(byte));
-  store_elements<kElement>(codes, w.lo * reciprocal);
-  store_elements<kElement>(codes + kLanes, w.hi * reciprocal);
+  if constexpr (kMakesScaledCodes<kElement, Vec>) {
+    store_scaled<kElement>(codes, w.lo, byte);
+    store_scaled<kElement>(codes + kLanes, w.hi, byte);
+  } else {
+    const Vec reciprocal = splat(reciprocal_of(byte));
+    store_elements<kElement>(codes, w.lo * reciprocal);
+    store_elements<kElement>(codes + kLanes, w.hi * reciprocal);
+  }
   return byte;
 }
 

@@ -65,6 +65,33 @@ TEST_P(WeightOpsOf, IntegerCodesAreThoseOfNumerics) {
   }
 }
 
+// Every tie of a grid and the two floats on either side of it: what a product by the reciprocal
+// rounds to the wrong side.
+TEST_P(WeightOpsOf, IntegerCodesBesideTiesAreThoseOfNumerics) {
+  int by_product = 0;
+  for (const float scale : {0.02f, 0.3f, 1.7e-5f, 3.3e7f, 0x1p-110f, 0x1p110f}) {
+    for (const float zero : {0.0f, -37.0f, 128.0f}) {
+      std::vector<float> w;
+      for (int i = -260; i <= 260; ++i) {
+        float value = (static_cast<float>(i) + 0.5f - zero) * scale;
+        for (int j = 0; j < 2; ++j) value = std::nextafter(value, -1e38f);
+        for (int j = 0; j < 5; ++j) {
+          w.push_back(value);
+          value = std::nextafter(value, 1e38f);
+        }
+      }
+      const std::vector<int8_t> codes =
+          integers(w, {.scale = scale, .zero = zero, .low = -128.0f, .high = 127.0f});
+      for (size_t i = 0; i < w.size(); ++i) {
+        const float exact = round_half_even(w[i] / scale + zero);
+        ASSERT_EQ(codes[i], static_cast<int>(clamp(exact, -128.0f, 127.0f))) << w[i] << " " << zero;
+        by_product += round_half_even(w[i] * (1.0f / scale) + zero) == exact ? 0 : 1;
+      }
+    }
+  }
+  EXPECT_GT(by_product, 100) << "the data does not tell a product from a quotient";
+}
+
 struct MxRow {
   std::vector<uint8_t> codes;
   std::vector<uint8_t> scale;
@@ -149,6 +176,65 @@ TEST_P(WeightOpsOf, MxCodesAreThoseOfNumericsUnderTheBestOfThreeScales) {
     }
   }
   EXPECT_GT(moved, 10);
+}
+
+// The exponents of a search that tries all three scales, by sums of floats in the order of
+// sum_lanes.
+uint8_t best_of_three(const float* w, Element element) {
+  const int floor_byte = mx_scale_byte(amax_of(w, kMxBlock, 1.0f), element, MxScaleRule::kFloor, 0);
+  const float unit = e8m0_to_float(static_cast<uint8_t>(floor_byte));
+  const auto misses = [&](int other) {
+    const auto byte = static_cast<uint8_t>(other);
+    const auto square = [&](int64_t i) {
+      const float value =
+          mx_value(mx_code(w[i], byte, element, Rounding::kHalfEven), byte, element);
+      const float miss = absolute(value) / unit - absolute(w[i]) / unit;
+      return miss * miss;
+    };
+    float sums[16];
+    for (int64_t i = 0; i < 16; ++i) sums[i] = square(i) + square(i + 16);
+    for (int half = 8; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
+    }
+    return sums[0];
+  };
+  int best = floor_byte;
+  for (const int other : {floor_byte - 1, floor_byte + 1}) {
+    if (misses(other) < misses(best)) best = other;
+  }
+  return static_cast<uint8_t>(best);
+}
+
+// Blocks of every spread, so that each neighbour wins often, ties among them.
+TEST_P(WeightOpsOf, MxExponentsAreThoseOfASearchThatTriesAllThree) {
+  constexpr int kBlocks = 4000;
+  for (const Element element : kMxElements) {
+    std::vector<float> w = floats(kBlocks * kMxBlock, 21);
+    for (size_t i = 0; i < w.size(); ++i) {
+      const size_t block = i / kMxBlock;
+      w[i] *= 0.01f * static_cast<float>(1 + block % 7);
+      if (block % 3 == 1) w[i] = round_half_even(w[i] * 64) / 64;
+      if (block % 3 == 2 && i % 32 != 0) w[i] *= std::ldexp(1.0f, -static_cast<int>(block % 16));
+      if (block % 11 == 3) {  // 4, 4.04, ... beside quarters that half the scale of e2m1 has
+        w[i] = i % 32 == 0 ? 4.0f + 0.04f * static_cast<float>(block % 23)
+                           : 0.25f + 0.5f * static_cast<float>(i % 2) + w[i] * 0x1p-10f;
+      }
+    }
+    const MxRow row = mx_row(ops(), w, element, 1.0f);
+    int lower = 0, higher = 0;
+    for (int64_t b = 0; b < kBlocks; ++b) {
+      const float* block = w.data() + b * kMxBlock;
+      const float amax = amax_of(block, kMxBlock, 1.0f);
+      if (amax == 0.0f) continue;
+      const int floor_byte = mx_scale_byte(amax, element, MxScaleRule::kFloor, 0);
+      const int byte = row.scale[static_cast<size_t>(b)];
+      ASSERT_EQ(byte, best_of_three(block, element)) << b;
+      lower += byte < floor_byte ? 1 : 0;
+      higher += byte > floor_byte ? 1 : 0;
+    }
+    EXPECT_GT(higher, 100);
+    EXPECT_GT(lower, element == Element::kE2M1 ? 100 : -1);
+  }
 }
 
 TEST_P(WeightOpsOf, MxErrorIsWhatTheCodesMiss) {

@@ -2,6 +2,7 @@
 // output or per group of k.
 
 #include "kernels/cpu/avx2/nibble_blocks.inl"
+#include "kernels/cpu/avx2/transpose.h"
 
 namespace mezzotint::avx2 {
 namespace {
@@ -23,6 +24,28 @@ template <int rows>
     }
     x += kNibbleBlock;
     w += kSteps * kStepBytes;
+  }
+}
+
+// One row: the sums over `blocks` blocks for 32 outputs.
+[[gnu::always_inline]] inline void sum_row(const int8_t* x, const std::byte* w, int64_t blocks,
+                                           const Nibbles& nibbles, __m256i (&sums)[kPanelVectors]) {
+#pragma GCC unroll 4
+  for (__m256i& sum : sums) sum = _mm256_setzero_si256();
+  for (int64_t b = 0; b < blocks; ++b) {
+    __m256i dots[kPanelVectors];
+    multiply_row_block(x + b * kNibbleBlock, w + b * kNibbleBlockBytes, nibbles, dots);
+#pragma GCC unroll 4
+    for (int v = 0; v < kPanelVectors; ++v) sums[v] = _mm256_add_epi32(sums[v], dots[v]);
+  }
+}
+[[gnu::noinline]] void int4_row_hot(const int8_t* x, const std::byte* w, int64_t blocks,
+                                    int32_t* sums) noexcept {
+  __m256i acc[kPanelVectors];
+  sum_row(x, w, blocks, nibbles_of(Element::kInt4), acc);
+#pragma GCC unroll 4
+  for (int v = 0; v < kPanelVectors; ++v) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(sums + v * kLanes), acc[v]);
   }
 }
 
@@ -49,16 +72,23 @@ int64_t int4_panels_scratch_bytes(int64_t k) { return panel_bytes(k); }
 
 void int4_panels_linear(const LinearTile& tile) noexcept {
   auto* panel = reinterpret_cast<uint8_t*>(tile.scratch);
-  const int64_t blocks = nibble_blocks(tile.k);
+  const int64_t blocks = nibble_blocks(tile.k), m = tile.m_begin;
   for (int64_t n = tile.n_begin; n < tile.n_end; n += kNibblePanel) {
-    expand_panel(tile.w + nibble_offset(n, 0, tile.k), blocks, Element::kInt4, panel);
-    for (int64_t m = tile.m_begin; m < tile.m_end; m += kRows) {
-      const int64_t rows = tile.m_end - m < kRows ? tile.m_end - m : kRows;
+    const std::byte* w = tile.w + nibble_offset(n, 0, tile.k);
+    if (tile.m_end - m == 1) {
+      alignas(32) int32_t sums[kNibblePanel];
+      int4_row_hot(tile.xq + m * tile.xq_stride, w, blocks, sums);
+      for (int64_t j = 0; j < kNibblePanel; j += kColumns) write_int4(tile, m, 1, n + j, sums + j);
+      continue;
+    }
+    expand_panel(w, blocks, Element::kInt4, panel);
+    for (int64_t first = m; first < tile.m_end; first += kRows) {
+      const int64_t rows = tile.m_end - first < kRows ? tile.m_end - first : kRows;
       for (int64_t j = 0; j < kNibblePanel && n + j < tile.n_end; j += kColumns) {
         alignas(32) int32_t sums[kRows * kColumns] = {};
-        kInt4Fns[rows](tile.xq + m * tile.xq_stride, tile.xq_stride, panel + j * kNibbleStep,
-                       blocks, sums);
-        write_int4(tile, m, rows, n + j, sums);
+        kInt4Fns[rows](tile.xq + first * tile.xq_stride, tile.xq_stride,
+                       panel + expanded_place(j, blocks), blocks, sums);
+        write_int4(tile, first, rows, n + j, sums);
       }
     }
   }
@@ -81,15 +111,6 @@ void group_offsets(const int8_t* x, int64_t group, int64_t groups, int32_t* offs
   }
 }
 
-// [groups][32 outputs]; 0 where there is no output.
-void expand_group_scales(const LinearTile& tile, int64_t n, int64_t groups, float* scales) {
-  for (int64_t j = 0; j < kNibblePanel; ++j) {
-    for (int64_t g = 0; g < groups; ++g) {
-      scales[g * kNibblePanel + j] = n + j < tile.n ? tile.w_scale[(n + j) * groups + g] : 0.0f;
-    }
-  }
-}
-
 // What a tile of rows and 16 outputs reads.
 struct GroupOperands {
   const uint8_t* w;        // expanded panel, from its 16 outputs on
@@ -97,6 +118,18 @@ struct GroupOperands {
   const int32_t* offsets;  // [rows][groups]
   int64_t groups;
 };
+
+// y of totals [rows][16], of which a row has one scale of x.
+void write_scaled(const LinearTile& tile, int64_t m, int64_t rows, int64_t n, float* total) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const __m256 x_scale = _mm256_set1_ps(tile.x_scale[m + i]);
+    for (int64_t j = 0; j < kColumns; j += kLanes) {
+      float* place = total + i * kColumns + j;
+      _mm256_store_ps(place, _mm256_mul_ps(_mm256_load_ps(place), x_scale));
+    }
+  }
+  write_floats(tile, m, rows, n, total);
+}
 
 // `rows` rows from m on, 16 outputs from n on.
 void multiply_groups(const LinearTile& tile, const GroupOperands& in, int64_t m, int64_t rows,
@@ -118,21 +151,35 @@ void multiply_groups(const LinearTile& tile, const GroupOperands& in, int64_t m,
       }
     }
   }
-  for (int64_t i = 0; i < rows; ++i) {
-    const __m256 x_scale = _mm256_set1_ps(tile.x_scale[m + i]);
-    for (int64_t j = 0; j < kColumns; j += kLanes) {
-      float* place = total + i * kColumns + j;
-      _mm256_store_ps(place, _mm256_mul_ps(_mm256_load_ps(place), x_scale));
+  write_scaled(tile, m, rows, n, total);
+}
+
+// One row, the 32 outputs from n on: totals of its groups in the first-level cache.
+[[gnu::noinline]] void int4_group_row_hot(const int8_t* x, const std::byte* w,
+                                          const GroupOperands& in, int64_t blocks,
+                                          float* total) noexcept {
+  const Nibbles nibbles = nibbles_of(Element::kInt4);
+  for (int64_t g = 0; g < in.groups; ++g) {
+    __m256i sums[kPanelVectors];
+    sum_row(x, w, blocks, nibbles, sums);
+    const __m256i offset = broadcast_int(in.offsets + g);
+#pragma GCC unroll 4
+    for (int v = 0; v < kPanelVectors; ++v) {
+      const __m256 dots = _mm256_cvtepi32_ps(_mm256_sub_epi32(sums[v], offset));
+      const __m256 scale = _mm256_load_ps(in.scales + g * kNibblePanel + v * kLanes);
+      float* place = total + v * kLanes;
+      _mm256_store_ps(place, _mm256_fmadd_ps(dots, scale, _mm256_load_ps(place)));
     }
+    x += blocks * kNibbleBlock;
+    w += blocks * kNibbleBlockBytes;
   }
-  write_floats(tile, m, rows, n, total);
 }
 
 }  // namespace
 
 void int4_groups_linear(const LinearTile& tile) noexcept {
   auto* panel = reinterpret_cast<uint8_t*>(tile.scratch);
-  const int64_t groups = tile.k / tile.w_group;
+  const int64_t groups = tile.k / tile.w_group, blocks = nibble_blocks(tile.k);
   auto* scales = reinterpret_cast<float*>(panel + panel_bytes(tile.k));
   auto* offsets = reinterpret_cast<int32_t*>(scales + groups * kNibblePanel);
   for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
@@ -140,13 +187,24 @@ void int4_groups_linear(const LinearTile& tile) noexcept {
                   offsets + (m - tile.m_begin) * groups);
   }
   for (int64_t n = tile.n_begin; n < tile.n_end; n += kNibblePanel) {
-    expand_panel(tile.w + nibble_offset(n, 0, tile.k), nibble_blocks(tile.k), Element::kInt4,
-                 panel);
-    expand_group_scales(tile, n, groups, scales);
+    const std::byte* w = tile.w + nibble_offset(n, 0, tile.k);
+    const int64_t columns = tile.n - n < kNibblePanel ? tile.n - n : kNibblePanel;
+    transpose_columns(tile.w_scale + n * groups, groups, columns, scales);
+    if (tile.m_end - tile.m_begin == 1) {
+      const int64_t m = tile.m_begin;
+      alignas(32) float total[kNibblePanel] = {};
+      int4_group_row_hot(tile.xq + m * tile.xq_stride, w, {panel, scales, offsets, groups},
+                         tile.w_group / kNibbleBlock, total);
+      for (int64_t j = 0; j < kNibblePanel; j += kColumns) {
+        write_scaled(tile, m, 1, n + j, total + j);
+      }
+      continue;
+    }
+    expand_panel(w, blocks, Element::kInt4, panel);
     for (int64_t m = tile.m_begin; m < tile.m_end; m += kRows) {
       const int64_t rows = tile.m_end - m < kRows ? tile.m_end - m : kRows;
       for (int64_t j = 0; j < kNibblePanel && n + j < tile.n_end; j += kColumns) {
-        const GroupOperands in = {panel + j * kNibbleStep, scales + j,
+        const GroupOperands in = {panel + expanded_place(j, blocks), scales + j,
                                   offsets + (m - tile.m_begin) * groups, groups};
         multiply_groups(tile, in, m, rows, n + j);
       }

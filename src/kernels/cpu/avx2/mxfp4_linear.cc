@@ -1,8 +1,9 @@
 // kNibblePanels weights for processors without VNNI: MXFP4 and its dual-level form.
 
+#include "kernels/cpu/avx2/mx_scales.h"
 #include "kernels/cpu/avx2/nibble_blocks.inl"
+#include "kernels/cpu/avx2/transpose.h"
 #include "numerics/dual_level.h"
-#include "numerics/e8m0.h"
 
 namespace mezzotint::avx2 {
 namespace {
@@ -18,11 +19,6 @@ struct MxRows {
   const float* scales;
   int64_t blocks;  // stride of both
 };
-
-// Whether a sum of products (at most 4608) times a scale of w stays in the floats, before the scale
-// of x makes it smaller.
-enum class Scales : uint8_t { kMild, kLarge };
-constexpr int kLargestMildByte = 243;  // 4608 * 2^(243 - 128) < 2^128
 
 // Sums times both scales, powers of two: exact unless the result leaves the floats.
 template <Scales kScales>
@@ -60,25 +56,28 @@ template <Scales kScales, int rows>
   }
 }
 
-// --- operands ------------------------------------------------------------------------------------
-
-// Half the scale: doubling both operands has multiplied by 4. 2^-128 of byte 0 is exact, too.
-float half_scale(uint8_t byte) { return e8m0_to_float(byte) * 0.5f; }
-
-// [blocks][32 outputs]; 0 where there is no output.
-Scales expand_scales(const LinearTile& tile, int64_t n, float* scales) {
-  const int64_t blocks = nibble_blocks(tile.k);
-  uint8_t largest = 0;
-  for (int64_t j = 0; j < kNibblePanel; ++j) {
-    const uint8_t* bytes = tile.w_block_scale + (n + j) * blocks;
-    for (int64_t b = 0; b < blocks; ++b) {
-      const uint8_t byte = n + j < tile.n ? bytes[b] : 0;
-      largest = byte > largest ? byte : largest;
-      scales[b * kNibblePanel + j] = n + j < tile.n ? half_scale(byte) : 0.0f;
+// One row: sums[32] += over `count` blocks from `first` on.
+template <Scales kScales>
+[[gnu::noinline]] void mxfp4_row_hot(const MxRows& in, const std::byte* w, const float* w_scales,
+                                     int64_t first, int64_t count, float* sums) noexcept {
+  const Nibbles nibbles = nibbles_of(Element::kE2M1);
+  for (int64_t b = first; b < first + count; ++b) {
+    __m256i dots[kPanelVectors];
+    multiply_row_block(in.x + b * kNibbleBlock, w + b * kNibbleBlockBytes, nibbles, dots);
+    const __m256i start = broadcast_int(in.starts + b);
+    const __m256 x_scale = _mm256_broadcast_ss(in.scales + b);
+#pragma GCC unroll 4
+    for (int v = 0; v < kPanelVectors; ++v) {
+      const __m256 dot = _mm256_cvtepi32_ps(_mm256_add_epi32(dots[v], start));
+      const __m256 w_scale = _mm256_load_ps(w_scales + b * kNibblePanel + v * kLanes);
+      float* place = sums + v * kLanes;
+      _mm256_store_ps(place,
+                      _mm256_add_ps(_mm256_load_ps(place), scaled<kScales>(dot, w_scale, x_scale)));
     }
   }
-  return largest <= kLargestMildByte ? Scales::kMild : Scales::kLarge;
 }
+
+// --- operands ------------------------------------------------------------------------------------
 
 // 32 codes, zeros behind `count`.
 __m256i load_codes(const int8_t* codes, int64_t count) {
@@ -110,15 +109,33 @@ void convert_row(const LinearTile& tile, int64_t m, int8_t* x, int32_t* starts, 
 
 // --- tiles ---------------------------------------------------------------------------------------
 
-// total += part * (x scale * w scale) for a row of at most 16 outputs, and part = 0.
-void add_dual(const LinearTile& tile, int64_t m, int64_t n, int64_t dual, float* part,
-              float* total) {
-  const int64_t stride = dual_blocks(tile.k);
-  const float x_scale = tile.x_dual_scale[m * stride + dual];
-  for (int64_t j = 0; j < kColumns; ++j) {
-    const float w_scale = n + j < tile.n ? tile.w_dual_scale[(n + j) * stride + dual] : 0.0f;
-    total[j] = total[j] + part[j] * (x_scale * w_scale);
-    part[j] = 0.0f;
+// total[outputs] += part * (x scale * w scale) for a row, and part = 0. w_dual:[dual blocks][32],
+// from the first of the outputs on.
+void add_dual(const LinearTile& tile, int64_t m, int64_t dual, const float* w_dual, int64_t outputs,
+              float* part, float* total) {
+  const __m256 x_scale = _mm256_broadcast_ss(tile.x_dual_scale + m * dual_blocks(tile.k) + dual);
+  for (int64_t j = 0; j < outputs; j += kLanes) {
+    const __m256 scale = _mm256_mul_ps(x_scale, _mm256_load_ps(w_dual + dual * kNibblePanel + j));
+    const __m256 added = _mm256_mul_ps(_mm256_load_ps(part + j), scale);
+    _mm256_store_ps(total + j, _mm256_add_ps(_mm256_load_ps(total + j), added));
+    _mm256_store_ps(part + j, _mm256_setzero_ps());
+  }
+}
+
+// Calls multiply(first, count, sums) for all blocks of k, or by the blocks of a dual scale, whose
+// sums come to [rows][outputs] of total by way of part.
+template <typename Multiply>
+void by_dual_blocks(const LinearTile& tile, int64_t m, int64_t rows, const float* w_dual,
+                    int64_t outputs, float* part, float* total, const Multiply& multiply) {
+  const int64_t blocks = nibble_blocks(tile.k);
+  if (tile.w_dual_scale == nullptr) return multiply(0, blocks, total);
+  for (int64_t first = 0; first < blocks; first += kDualBlocks) {
+    const int64_t rest = blocks - first;
+    multiply(first, rest < kDualBlocks ? rest : kDualBlocks, part);
+    for (int64_t i = 0; i < rows; ++i) {
+      add_dual(tile, m + i, first / kDualBlocks, w_dual, outputs, part + i * outputs,
+               total + i * outputs);
+    }
   }
 }
 
@@ -129,25 +146,48 @@ constexpr MxFn kMxFns[kRows + 1] = {nullptr, mxfp4_blocks_hot<kScales, 1>,
                                     mxfp4_blocks_hot<kScales, 2>, mxfp4_blocks_hot<kScales, 3>,
                                     mxfp4_blocks_hot<kScales, 4>};
 
-// `rows` rows from m on, 16 outputs from n on.
-void multiply_mx(const LinearTile& tile, const MxRows& in, const uint8_t* w, const float* w_scales,
-                 Scales range, int64_t m, int64_t rows, int64_t n) {
+// Scales of a panel, output by output in the file: [blocks][32] and [dual blocks][32].
+struct PanelScales {
+  float* blocks;
+  float* duals;
+  Scales range;
+};
+void load_scales(const LinearTile& tile, int64_t n, PanelScales& scales) {
+  const int64_t columns = tile.n - n < kNibblePanel ? tile.n - n : kNibblePanel;
+  const int64_t blocks = nibble_blocks(tile.k), duals = dual_blocks(tile.k);
+  scales.range = half_scales(tile.w_block_scale + n * blocks, blocks, columns, scales.blocks);
+  if (tile.w_dual_scale == nullptr) return;
+  transpose_columns(tile.w_dual_scale + n * duals, duals, columns, scales.duals);
+}
+
+// `rows` rows from m on, 16 outputs from n on: the panel's from j on.
+void multiply_mx(const LinearTile& tile, const MxRows& in, const uint8_t* panel,
+                 const PanelScales& scales, int64_t m, int64_t rows, int64_t n, int64_t j) {
   const MxFn multiply =
-      range == Scales::kMild ? kMxFns<Scales::kMild>[rows] : kMxFns<Scales::kLarge>[rows];
-  alignas(32) float total[kRows * kColumns] = {};
-  if (tile.w_dual_scale == nullptr) {
-    multiply(in, w, w_scales, 0, in.blocks, total);
-  } else {
-    alignas(32) float part[kRows * kColumns] = {};
-    for (int64_t first = 0; first < in.blocks; first += kDualBlocks) {
-      const int64_t rest = in.blocks - first;
-      multiply(in, w, w_scales, first, rest < kDualBlocks ? rest : kDualBlocks, part);
-      for (int64_t i = 0; i < rows; ++i) {
-        add_dual(tile, m + i, n, first / kDualBlocks, part + i * kColumns, total + i * kColumns);
-      }
-    }
+      scales.range == Scales::kMild ? kMxFns<Scales::kMild>[rows] : kMxFns<Scales::kLarge>[rows];
+  alignas(32) float total[kRows * kColumns] = {}, part[kRows * kColumns] = {};
+  by_dual_blocks(tile, m, rows, scales.duals + j, kColumns, part, total,
+                 [&](int64_t first, int64_t count, float* sums) {
+                   multiply(in, panel + expanded_place(j, in.blocks), scales.blocks + j, first,
+                            count, sums);
+                 });
+  write_floats(tile, m, rows, n + j, total);
+}
+
+// One row, the 32 outputs from n on.
+void multiply_mx_row(const LinearTile& tile, const MxRows& in, const PanelScales& scales,
+                     int64_t n) {
+  const auto multiply =
+      scales.range == Scales::kMild ? mxfp4_row_hot<Scales::kMild> : mxfp4_row_hot<Scales::kLarge>;
+  const std::byte* w = tile.w + nibble_offset(n, 0, tile.k);
+  alignas(32) float total[kNibblePanel] = {}, part[kNibblePanel] = {};
+  by_dual_blocks(tile, tile.m_begin, 1, scales.duals, kNibblePanel, part, total,
+                 [&](int64_t first, int64_t count, float* sums) {
+                   multiply(in, w, scales.blocks, first, count, sums);
+                 });
+  for (int64_t j = 0; j < kNibblePanel; j += kColumns) {
+    write_floats(tile, tile.m_begin, 1, n + j, total + j);
   }
-  write_floats(tile, m, rows, n, total);
 }
 
 }  // namespace
@@ -155,14 +195,16 @@ void multiply_mx(const LinearTile& tile, const MxRows& in, const uint8_t* w, con
 int64_t mxfp4_scratch_bytes(int64_t k) {
   const int64_t blocks = nibble_blocks(k);
   return kPanelTileM * (padded_depth(k) + 2 * blocks * kWordBytes) + 3 * kLine + panel_bytes(k) +
-         blocks * kNibblePanel * kWordBytes;
+         (blocks + dual_blocks(k)) * kNibblePanel * kWordBytes;
 }
 
 void mxfp4_linear(const LinearTile& tile) noexcept {
   const int64_t blocks = nibble_blocks(tile.k), depth = padded_depth(tile.k);
   auto* panel = reinterpret_cast<uint8_t*>(tile.scratch);
-  auto* w_scales = reinterpret_cast<float*>(panel + panel_bytes(tile.k));
-  auto* x = reinterpret_cast<int8_t*>(w_scales + blocks * kNibblePanel);
+  PanelScales w_scales = {};
+  w_scales.blocks = reinterpret_cast<float*>(panel + panel_bytes(tile.k));
+  w_scales.duals = w_scales.blocks + blocks * kNibblePanel;
+  auto* x = reinterpret_cast<int8_t*>(w_scales.duals + dual_blocks(tile.k) * kNibblePanel);
   auto* starts = reinterpret_cast<int32_t*>(x + kPanelTileM * depth);
   auto* scales = reinterpret_cast<float*>(starts + kPanelTileM * blocks);
   for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
@@ -170,14 +212,18 @@ void mxfp4_linear(const LinearTile& tile) noexcept {
     convert_row(tile, m, x + i * depth, starts + i * blocks, scales + i * blocks);
   }
   for (int64_t n = tile.n_begin; n < tile.n_end; n += kNibblePanel) {
+    load_scales(tile, n, w_scales);
+    if (tile.m_end - tile.m_begin == 1) {
+      multiply_mx_row(tile, {x, depth, starts, scales, blocks}, w_scales, n);
+      continue;
+    }
     expand_panel(tile.w + nibble_offset(n, 0, tile.k), blocks, Element::kE2M1, panel);
-    const Scales range = expand_scales(tile, n, w_scales);
     for (int64_t m = tile.m_begin; m < tile.m_end; m += kRows) {
       const int64_t i = m - tile.m_begin;
       const int64_t rows = tile.m_end - m < kRows ? tile.m_end - m : kRows;
       const MxRows in = {x + i * depth, depth, starts + i * blocks, scales + i * blocks, blocks};
       for (int64_t j = 0; j < kNibblePanel && n + j < tile.n_end; j += kColumns) {
-        multiply_mx(tile, in, panel + j * kNibbleStep, w_scales + j, range, m, rows, n + j);
+        multiply_mx(tile, in, panel, w_scales, m, rows, n, j);
       }
     }
   }

@@ -1,6 +1,7 @@
-// What the rows of this folder over kNibblePanels share: a panel expanded into scratch, [k/4][32
-// outputs][4 k] as codes + offset, once per tile of rows, and the dot products of a block of 32 k
-// by vpmaddubsw and 16-bit sums. Included by int4_linear.cc and mxfp4_linear.cc.
+// What the rows of this folder over kNibblePanels share: a panel expanded into scratch, [2][k/4][16
+// outputs][4 k] as codes + offset, once per tile of rows (one row: in registers), and the dot
+// products of a block of 32 k by vpmaddubsw and 16-bit sums. Included by int4_linear.cc and
+// mxfp4_linear.cc.
 //
 // Nothing saturates: a lane of a block adds 16 products, of int4 15 * 128 * 16 = 30720, of doubled
 // e2m1 24 * 12 * 16 = 4608. vpmaddwd by ones then gives the sums of 4 k in 32 bits.
@@ -24,7 +25,7 @@ constexpr int kVectors = 2;  // of 8 outputs
 constexpr int64_t kLanes = 8;
 constexpr int64_t kColumns = kVectors * kLanes;
 constexpr int64_t kSteps = kNibbleBlock / kNibbleStep;
-constexpr int64_t kStepBytes = kNibblePanel * kNibbleStep;  // of an expanded panel
+constexpr int64_t kStepBytes = kColumns * kNibbleStep;  // of a half of an expanded panel
 constexpr int64_t kWordBytes = 4;
 
 constexpr int64_t padded_depth(int64_t k) { return nibble_blocks(k) * kNibbleBlock; }
@@ -64,6 +65,54 @@ template <int rows>
   }
 }
 
+// --- one row -------------------------------------------------------------------------------------
+
+// One row uses a code once: nibbles become bytes in registers and weights stream by. Bytes ahead in
+// the panel, which goes on with the next one: to the second-level cache, which keeps more misses in
+// flight than the first, and from there.
+constexpr int64_t kFarAhead = 8192;
+constexpr int64_t kNearAhead = 1024;
+constexpr int kPanelVectors = kNibblePanel / kLanes;
+
+// Looks codes up in a table of bytes.
+struct Nibbles {
+  __m256i table, low;
+  [[gnu::always_inline]] __m256i lower(__m256i pairs) const {
+    return _mm256_shuffle_epi8(table, _mm256_and_si256(pairs, low));
+  }
+  [[gnu::always_inline]] __m256i upper(__m256i pairs) const {
+    return lower(_mm256_srli_epi16(pairs, 4));
+  }
+};
+
+// dots = sums over the block of x times codes + offset, for 32 outputs.
+[[gnu::always_inline]] inline void multiply_row_block(const int8_t* x, const std::byte* w,
+                                                      const Nibbles& nibbles,
+                                                      __m256i (&dots)[kPanelVectors]) {
+#pragma GCC unroll 8
+  for (int64_t step = 0; step < kSteps; ++step) {
+    const std::byte* place = w + step * kNibbleStepBytes;
+    _mm_prefetch(place + kFarAhead, _MM_HINT_T1);
+    _mm_prefetch(place + kNearAhead, _MM_HINT_T0);
+    const __m256i pairs0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(place));
+    const __m256i pairs1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(place) + 1);
+    const __m256i codes = broadcast_int(x + step * kNibbleStep);
+    const __m256i products[kPanelVectors] = {_mm256_maddubs_epi16(nibbles.lower(pairs0), codes),
+                                             _mm256_maddubs_epi16(nibbles.lower(pairs1), codes),
+                                             _mm256_maddubs_epi16(nibbles.upper(pairs0), codes),
+                                             _mm256_maddubs_epi16(nibbles.upper(pairs1), codes)};
+#pragma GCC unroll 4
+    for (int v = 0; v < kPanelVectors; ++v) {
+      dots[v] = step == 0 ? products[v] : _mm256_add_epi16(dots[v], products[v]);
+      asm("" : "+x"(dots[v]));
+    }
+  }
+#pragma GCC unroll 4
+  for (__m256i& dot : dots) dot = _mm256_madd_epi16(dot, _mm256_set1_epi16(1));
+}
+
+// --- expanded panels -----------------------------------------------------------------------------
+
 // 16 codes of four bits as bytes + offset.
 __m128i table_of(Element element) {
   alignas(16) int8_t table[16];
@@ -75,17 +124,25 @@ __m128i table_of(Element element) {
   return _mm_load_si128(reinterpret_cast<const __m128i*>(table));
 }
 
+Nibbles nibbles_of(Element element) {
+  return {_mm256_broadcastsi128_si256(table_of(element)), _mm256_set1_epi8(0xf)};
+}
+
+// The outputs from j on, 0 or 16, of an expanded panel.
+constexpr int64_t expanded_place(int64_t j, int64_t blocks) {
+  return j / kColumns * blocks * kSteps * kStepBytes;
+}
+
 void expand_panel(const std::byte* w, int64_t blocks, Element element, uint8_t* panel) {
-  const __m256i table = _mm256_broadcastsi128_si256(table_of(element));
-  const __m256i low = _mm256_set1_epi8(0xf);
-  for (int64_t i = 0; i < blocks * kNibbleBlockBytes; i += kNibbleStepBytes, panel += kStepBytes) {
-    for (int64_t half = 0; half < kNibbleStepBytes; half += kNibbleStepBytes / 2) {
-      const __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + i + half));
-      const __m256i high = _mm256_and_si256(_mm256_srli_epi16(pair, 4), low);
-      auto* place = reinterpret_cast<__m256i*>(panel + half);
-      _mm256_store_si256(place, _mm256_shuffle_epi8(table, _mm256_and_si256(pair, low)));
-      _mm256_store_si256(place + kNibbleStepBytes / 32, _mm256_shuffle_epi8(table, high));
-    }
+  static_assert(kNibbleStepBytes == kStepBytes);
+  const Nibbles nibbles = nibbles_of(element);
+  auto* lower = reinterpret_cast<__m256i*>(panel);
+  auto* upper = reinterpret_cast<__m256i*>(panel + expanded_place(kColumns, blocks));
+  const auto* from = reinterpret_cast<const __m256i*>(w);
+  for (int64_t i = 0; i < blocks * kNibbleBlockBytes / int64_t{sizeof(__m256i)}; ++i) {
+    const __m256i pairs = _mm256_loadu_si256(from + i);
+    _mm256_store_si256(lower + i, nibbles.lower(pairs));
+    _mm256_store_si256(upper + i, nibbles.upper(pairs));
   }
 }
 

@@ -10,7 +10,9 @@
 #include "kernels/cpu/portable/vec16_floats.h"
 #include "numerics/e2m1.h"
 #include "numerics/e4m3.h"
+#include "numerics/e8m0.h"
 #include "numerics/f16.h"
+#include "numerics/quant_scheme.h"
 
 #define MZ_VEC [[gnu::always_inline]] inline
 
@@ -138,38 +140,76 @@ MZ_VEC Vec load_small_e4m3(const uint8_t* p) {
       {value(codes.words[0]), value(codes.words[1]), value(codes.words[2]), value(codes.words[3])}};
 }
 
-// The codes of 16 magnitudes below 2^16, half to even, saturating, in a format whose smallest
-// normal number is 2^kLeast, with the signs of `a`. For magnitudes of [2^e, 2^(e+1)), e >= kLeast,
-// adding 1.5 * 2^(e + 23 - kMantissa) rounds to r units of the last place; the code is r plus
-// 2^kMantissa for every binade above the first.
-template <int kMantissa, int kLeast, int8_t kSign>
-MZ_VEC Bytes16 minifloat_codes(const Vec& magnitudes, const Vec& a, int16_t largest_code) {
-  constexpr int kDropped = 23 - kMantissa;
-  constexpr int32_t kPlace = kDropped << 23 | 0x00400000;
-  const auto code = [](Floats4 x) __attribute__((always_inline)) {
-    const Floats4 least = floats_of(Ints4{} + ((127 + kLeast) << 23));
-    const Ints4 binade = bits_of(max_of(floats_of(bits_of(x) & 0x7f800000), least));
-    const Ints4 place = binade + kPlace;
-    return bits_of(x + floats_of(place)) - place + (binade >> kDropped);
-  };
-  const auto sign = [](Floats4 x) __attribute__((always_inline)) { return bits_of(x) >> 31; };
-  const auto limited = [&](Shorts8 x) __attribute__((always_inline)) {
-    constexpr auto kFirst = static_cast<int16_t>((127 + kLeast) << kMantissa);
-    return min_of(x - kFirst, Shorts8{} + largest_code);
-  };
-  const Vec& m = magnitudes;
-  const Bytes16 codes = pack(limited(pack(code(m.part[0]), code(m.part[1]))),
-                             limited(pack(code(m.part[2]), code(m.part[3]))));
-  const Bytes16 signs =
-      pack(pack(sign(a.part[0]), sign(a.part[1])), pack(sign(a.part[2]), sign(a.part[3])));
-  return codes | (signs & kSign);
+// The codes of 16 numbers times 2^(127 - byte), half to even, saturating, in a format whose
+// smallest normal number is 2^kLeast. For magnitudes of [2^e, 2^(e+1)), e no less than that of the
+// smallest normal number times the scale, adding 1.5 * 2^(e + 23 - kMantissa) rounds to r units of
+// the last place; the code is r plus 2^kMantissa for every binade above the first. Nothing is
+// multiplied: a product with a denormal float takes Zen 4 60 cycles. Exponents are read, and codes
+// made, of the upper halves of floats, 8 to a register: `byte` is of [16, 220], that what is added
+// is a float.
+template <int kMantissa, int kLeast, int16_t kLargestCode>
+struct MinifloatCodes {
+  static constexpr int kDropped = 23 - kMantissa;
+  static constexpr auto kPlace = static_cast<int16_t>(kDropped << 7 | 0x40);
+  Shorts8 least, first;
+
+  MZ_VEC explicit MinifloatCodes(uint8_t byte) {
+    const int field = kLeast + byte;
+    least = Shorts8{} + static_cast<int16_t>(field << 7);
+    first = Shorts8{} + static_cast<int16_t>(field << kMantissa);
+  }
+  MZ_VEC Shorts8 magnitudes(Floats4 a, Floats4 b, Shorts8 upper) const {
+    const Shorts8 none = {};
+    const Shorts8 binade = max_of(upper & int16_t{0x7f80}, least), place = binade + kPlace;
+    const auto place_a =
+        std::bit_cast<Ints4>(__builtin_shufflevector(none, place, 0, 8, 1, 9, 2, 10, 3, 11));
+    const auto place_b =
+        std::bit_cast<Ints4>(__builtin_shufflevector(none, place, 4, 12, 5, 13, 6, 14, 7, 15));
+    const auto units = [](Floats4 x, Ints4 at) __attribute__((always_inline)) {
+      return bits_of(floats_of(bits_of(x) & INT32_MAX) + floats_of(at)) - at;
+    };
+    const Shorts8 rounded = pack(units(a, place_a), units(b, place_b));
+    return min_of(rounded + (binade >> (kDropped - 16)) - first, Shorts8{} + kLargestCode);
+  }
+  // 0x80 in the bytes of negative numbers: what is finite and negative has an upper half below
+  // -128, where packing saturates.
+  MZ_VEC Bytes16 codes(const Vec& a, Bytes16& signs) const {
+    const auto upper = [&](int i) __attribute__((always_inline)) {
+      return pack(bits_of(a.part[i]) >> 16, bits_of(a.part[i + 1]) >> 16);
+    };
+    const Shorts8 lo = upper(0), hi = upper(2);
+    signs = pack(lo, hi) & int8_t{INT8_MIN};
+    return pack(magnitudes(a.part[0], a.part[1], lo), magnitudes(a.part[2], a.part[3], hi));
+  }
+};
+
+MZ_VEC Bytes16 e4m3_codes(const Vec& a, uint8_t byte) {
+  Bytes16 signs;
+  const MinifloatCodes<kE4M3Format.mantissa_bits, 1 - kE4M3Format.bias, kE4M3Format.max_code> make(
+      byte);
+  const Bytes16 codes = make.codes(a, signs);
+  return codes | signs;
 }
-MZ_VEC Bytes16 e4m3_codes(const Vec& magnitudes, const Vec& a) {
-  return minifloat_codes<kE4M3Format.mantissa_bits, 1 - kE4M3Format.bias, INT8_MIN>(
-      magnitudes, a, kE4M3Format.max_code);
+MZ_VEC Bytes16 e2m1_codes(const Vec& a, uint8_t byte) {
+  Bytes16 signs;
+  const MinifloatCodes<kE2M1Format.mantissa_bits, 1 - kE2M1Format.bias, kE2M1Format.max_code> make(
+      byte);
+  const Bytes16 codes = make.codes(a, signs);
+  const auto words = std::bit_cast<Shorts8>(signs) >> 4;  // bit 7 of a byte to bit 3
+  return codes | (std::bit_cast<Bytes16>(words) & int8_t{kE2M1Format.sign_bit});
 }
-MZ_VEC void store_small_e4m3(uint8_t* p, const Vec& a) {
-  const Bytes16 codes = e4m3_codes(magnitude(a), a);
+// kernels/mx_codes.inl
+template <Element kElement>
+MZ_VEC void store_scaled_codes(uint8_t* p, const Vec& a, uint8_t byte) {
+  const auto codes_of = [](const Vec& v, uint8_t scale) __attribute__((always_inline)) {
+    return kElement == Element::kE2M1 ? e2m1_codes(v, scale) : e4m3_codes(v, scale);
+  };
+  const bool may_add_places = byte >= 16 && byte <= 220;
+  const Bytes16 codes =
+      may_add_places
+          ? codes_of(a, byte)
+          : codes_of(a * splat(e8m0_to_float(static_cast<uint8_t>(2 * kE8M0Bias - byte))),
+                     kE8M0Bias);
   __builtin_memcpy(p, &codes, sizeof codes);
 }
 MZ_VEC void store_e4m3(uint8_t* p, const Vec& a) {
@@ -178,17 +218,11 @@ MZ_VEC void store_e4m3(uint8_t* p, const Vec& a) {
   };
   const Bytes16 nan =
       pack(pack(is_nan(a.part[0]), is_nan(a.part[1])), pack(is_nan(a.part[2]), is_nan(a.part[3])));
-  const Bytes16 numbers = e4m3_codes(min_of(magnitude(a), splat(kE4M3Max)), a);
+  const Vec limited = max_of(min_of(a, splat(kE4M3Max)), splat(-kE4M3Max));
+  const Bytes16 numbers = e4m3_codes(limited, kE8M0Bias);
   const Bytes16 codes = (numbers & ~nan) | (nan & int8_t{kE4M3NaN});
   __builtin_memcpy(p, &codes, sizeof codes);
 }
-MZ_VEC void store_small_e2m1(uint8_t* p, const Vec& a) {
-  const Bytes16 codes =
-      minifloat_codes<kE2M1Format.mantissa_bits, 1 - kE2M1Format.bias, kE2M1Format.sign_bit>(
-          magnitude(a), a, kE2M1Format.max_code);
-  __builtin_memcpy(p, &codes, sizeof codes);
-}
-
 MZ_VEC Vec load_bf16(const uint16_t* p) {
   Ints4 w0, w1, w2, w3;
   widen_words(p, w0, w1);

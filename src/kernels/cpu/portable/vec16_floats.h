@@ -52,6 +52,10 @@ MZ_VEC Shorts8 min_of(Shorts8 a, Shorts8 b) {
   return std::bit_cast<Shorts8>(
       _mm_min_epi16(std::bit_cast<__m128i>(a), std::bit_cast<__m128i>(b)));
 }
+MZ_VEC Shorts8 max_of(Shorts8 a, Shorts8 b) {
+  return std::bit_cast<Shorts8>(
+      _mm_max_epi16(std::bit_cast<__m128i>(a), std::bit_cast<__m128i>(b)));
+}
 // 8 and 16 integers, saturated to the narrower type.
 MZ_VEC Shorts8 pack(Ints4 a, Ints4 b) {
   return std::bit_cast<Shorts8>(
