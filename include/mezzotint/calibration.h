@@ -28,6 +28,14 @@ enum class ErrorFeedback : uint8_t {
   kAlways,  // for every algorithm
 };
 
+// Which column error feedback rounds first. Scales of groups are fixed before that in any order, so
+// files hold no order.
+enum class FeedbackOrder : uint8_t {
+  kAuto,      // by energy for int4 with one scale per row, else as stored
+  kStored,    // from the first to the last
+  kByEnergy,  // columns with large inputs first ("act-order")
+};
+
 inline constexpr double kStaticTolerance = 1.1;
 
 struct Calibration {
@@ -36,6 +44,7 @@ struct Calibration {
   RangeRule range = RangeRule::kMse;
   Smoothing smoothing = Smoothing::kSearch;
   ErrorFeedback feedback = ErrorFeedback::kByName;
+  FeedbackOrder order = FeedbackOrder::kAuto;
   // W8A8_TIMESTEP: a step is static where its summed error of activations is at most this many
   // times that of one scale per row. Below 1 rarely one is; 0: none.
   double static_tolerance = kStaticTolerance;

@@ -85,6 +85,7 @@ struct ExportOptions {
   std::string preset = "auto";              // auto | none | NAME
   std::optional<int> rank{};                // write the _R suffix
   int64_t group_size = 0;                   // 0: the algorithm's default
+  int64_t svd_rank = 0;                     // of low-rank branches, at most N and K; 0: 32
   int64_t max_shard_bytes = 0;              // 0: one file
   int64_t max_memory_bytes = 0;             // 0: any; a layer that needs more is an Error
   // Of several processes that export together, each with the same options but for `worker`, on one

@@ -60,8 +60,14 @@ def analyze(
     algorithms: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     preset: str = "auto",
+    attention: str = "",
     target_size: int | str | None = None,
     min_sqnr: float | None = None,
+    range: str = "mse",
+    smooth: bool = True,
+    gptq: bool = False,
+    act_order: str = "auto",
+    static_tolerance: float | None = None,
 ) -> Analysis:
     """Quantizes every layer by every algorithm, one at a time, and says what becomes of its outputs.
 
@@ -77,6 +83,10 @@ def analyze(
         To choose from. Default: W8A8_DYNAMIC, W8A8_MXFP8, W4A16 and W4A4_MXFP4.
     exclude, preset
         As of quantize_model(): what stays float in any case.
+    attention
+        As of quantize_model(): attentions whose rotations count for the size and go into the recipe.
+    range, smooth, gptq, act_order, static_tolerance
+        As of quantize_model(): how the statistics are used.
     target_size, min_sqnr
         An aim: files of at most this size ("8GB") with the least summed error, or the smallest
         algorithm per layer whose outputs have this SQNR in dB. Then the layers say what was chosen.
@@ -85,7 +95,9 @@ def analyze(
     for statistics of another model, unknown algorithms, a size that cannot be reached.
     """
     options = [f"--stats={os.fspath(stats)}", f"--preset={preset}"]
+    options += _calibration_options(range, smooth, gptq, act_order, static_tolerance)
     options += [f"--choose-from={name}" for name in _listed(algorithms)]
+    options += [f"--fa={attention}"] if attention else []
     options += [f"--exclude={pattern}" for pattern in _listed(exclude)]
     with tempfile.TemporaryDirectory(prefix="mezzotint-") as folder:
         recipe = Path(folder) / "recipe.yaml"
@@ -103,6 +115,15 @@ def analyze(
         document = _run_tool("analyze", os.fspath(source), *options)
         text = recipe.read_text() if recipe.exists() else ""
     return Analysis([_layer(row) for row in document["layers"]], text)
+
+
+def _calibration_options(
+    range: str, smooth: bool, gptq: bool, act_order: str, static_tolerance: float | None
+) -> list[str]:
+    options = [f"--range={range}", f"--smooth={'search' if smooth else 'none'}"]
+    options += ["--gptq"] if gptq else []
+    options.append(f"--act-order={act_order}")
+    return options if static_tolerance is None else [*options, f"--static-tolerance={static_tolerance}"]
 
 
 def _listed(names: str | Iterable[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -25,6 +27,25 @@ def identity_of(model: nn.Module) -> str:
     return _core.model_identity([(name, to_tuple(t)) for name, t in tensors.items()])
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """How statistics are used: arguments of quantize_model()."""
+
+    stats: str
+    range: str
+    smooth: bool
+    gptq: bool
+    act_order: str
+    static_tolerance: float | None
+
+    def values(self, identity: str) -> tuple[str, str, str, bool, bool, str, float | None]:
+        """In the order of _core.ModelQuantizer; the identity of the model is the second one."""
+        return (
+            self.stats, identity, self.range, self.smooth, self.gptq, self.act_order,
+            self.static_tolerance,
+        )  # fmt: skip
+
+
 class CalibratedPlan:
     """The same plan, where statistics say how."""
 
@@ -36,12 +57,12 @@ class CalibratedPlan:
         patterns = [*plan.exclude, *plan.kept_by_preset]
         self._selection = (wishes.algo, plan.rules, patterns, wishes.group_size, wishes.upstream)
 
-    def apply(self, stats: str, range: str, smooth: bool, gptq: bool) -> nn.Module:
+    def apply(self, how: Calibration) -> nn.Module:
         tensors = [pair for linear in self._linears for pair in _tensors_of(linear)]  # C++ borrows
         quantizer = _core.ModelQuantizer(
             [(name, to_tuple(tensor)) for name, tensor in tensors],
             [linear.slot() for linear in self._linears], *self._selection,
-            (stats, identity_of(self._model), range, smooth, gptq), torch_context(),
+            how.values(identity_of(self._model)), torch_context(),
         )  # fmt: skip
         replaced, rows = {}, []
         for linear, (algorithm, reason) in zip(self._linears, quantizer.choices, strict=True):

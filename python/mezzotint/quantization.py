@@ -151,6 +151,8 @@ def quantize_model(
     range: str = "mse",
     smooth: bool = True,
     gptq: bool = False,
+    act_order: str = "auto",
+    static_tolerance: float | None = None,
 ) -> nn.Module:
     """Quantizes the linears of a float model in memory, in place, and returns the model.
 
@@ -171,6 +173,12 @@ def quantize_model(
         results with the others. ``range`` (of static scales: "mse", "minmax" or "percentile"),
         ``smooth`` (whether outliers of activations may move into weights) and ``gptq`` (error feedback
         for every algorithm) say how they are used, as ``mezzotint quantize`` does.
+    act_order
+        Of error feedback, whether columns with large inputs are rounded first: "auto" (int4 with one
+        scale per row), "on" or "off".
+    static_tolerance
+        Of W8A8_TIMESTEP: a step is static where its error is at most this many times the dynamic one's.
+        Default: 1.1; 0: none, a large number: all.
     """
     _check_model(model)
     _check_compat(compat)
@@ -179,11 +187,16 @@ def quantize_model(
             "quantize_model: give algo=, rules= or attention= (mezzotint list-algorithms)"
         )
     wishes = Wishes(algo, rules, exclude, group_size, preset, attention, compat == "upstream")
+    how = {
+        "range": range, "smooth": smooth, "gptq": gptq, "act_order": act_order,
+        "static_tolerance": static_tolerance,
+    }  # fmt: skip
+    _check_calibration(stats, how)
     plan = Plan(model, wishes, map)
     if stats is not None:
-        from mezzotint._calibrated import CalibratedPlan
+        from mezzotint._calibrated import CalibratedPlan, Calibration
 
-        CalibratedPlan(model, plan).apply(os.fspath(stats), range, smooth, gptq)
+        CalibratedPlan(model, plan).apply(Calibration(os.fspath(stats), **how))
         model.mezzotint_report.layers += [LayerReport(*row) for row in plan.attention_rows()]
     else:
         replaced = {linear.name: plan.quantized(linear) for linear in plan.chosen}
@@ -240,6 +253,26 @@ def _move_hooks(before: nn.Module, after: nn.Module) -> None:
 
 
 # --- arguments ---------------------------------------------------------------------------------------
+
+
+_WITHOUT_STATISTICS = {
+    "range": "mse", "smooth": True, "gptq": False, "act_order": "auto", "static_tolerance": None,
+}  # fmt: skip
+
+
+def _check_calibration(stats: object, how: dict[str, object]) -> None:
+    """What only statistics give a meaning is not ignored without them."""
+    tolerance = how["static_tolerance"]
+    if tolerance is not None and not isinstance(tolerance, (int, float)):
+        raise TypeError(f"static_tolerance: expected a number, got {tolerance!r}")
+    if stats is not None:
+        return
+    given = [name for name, value in how.items() if value != _WITHOUT_STATISTICS[name]]
+    if given:
+        raise ValueError(
+            f"quantize_model: {', '.join(given)} need{'s' if len(given) == 1 else ''} statistics: "
+            "give stats=, what mezzotint.collect() wrote"
+        )
 
 
 def check_arguments(

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,17 +38,22 @@ size_t index_of(const char* argument, const std::string& word,
 }
 
 constexpr std::array kRanges = {"mse", "minmax", "percentile"};  // in the order of RangeRule
+constexpr std::array kOrders = {"auto", "off", "on"};            // in the order of FeedbackOrder
 
-// statistics file, identity of the model, range, smooth, feedback
-using CalibrationTuple = std::tuple<std::string, std::string, std::string, bool, bool>;
+// statistics file, identity of the model, range, smooth, feedback, its order, tolerance
+using CalibrationTuple =
+    std::tuple<std::string, std::string, std::string, bool, bool, std::string,
+               std::optional<double>>;
 
 Calibration calibration_of(const CalibrationTuple& tuple) {
-  const auto& [file, model, range, smooth, feedback] = tuple;
+  const auto& [file, model, range, smooth, feedback, order, tolerance] = tuple;
   return {.statistics = file,
           .model = model,
           .range = static_cast<RangeRule>(index_of("range", range, kRanges)),
           .smoothing = smooth ? Smoothing::kSearch : Smoothing::kNone,
-          .feedback = feedback ? ErrorFeedback::kAlways : ErrorFeedback::kByName};
+          .feedback = feedback ? ErrorFeedback::kAlways : ErrorFeedback::kByName,
+          .order = static_cast<FeedbackOrder>(index_of("act_order", order, kOrders)),
+          .static_tolerance = tolerance.value_or(kStaticTolerance)};
 }
 
 void make(ModelQuantizer* self, const NamedTorchTensors& weights,

@@ -59,6 +59,17 @@ def test_an_aim_gives_rules_that_quantize_model_takes(analyzed):
     assert 0 < (quantized(x) - exact).norm() < 0.1 * exact.norm()
 
 
+def test_how_statistics_are_used_goes_to_the_tool(analyzed):
+    model, file, _ = analyzed
+    plain = analyze(model, file, algorithms="w4a16", exclude="head").layers[1]
+    fed_back = analyze(model, file, algorithms="w4a16", exclude="head", gptq=True).layers[1]
+    assert fed_back.sqnr_db["W4A16"] > plain.sqnr_db["W4A16"] + 0.2
+    with pytest.raises(mezzotint.Error, match="static-tolerance"):
+        analyze(model, file, static_tolerance=-1)
+    with pytest.raises(mezzotint.Error, match="expected one of auto, on, off, got yes"):
+        analyze(model, file, act_order="yes")
+
+
 def test_errors_are_those_of_the_tool(analyzed):
     model, file, _ = analyzed
     with pytest.raises(mezzotint.Error, match="did you mean W8A16") as caught:

@@ -138,6 +138,59 @@ def test_statistics_lower_the_error_of_an_outlier_channel(tmp_path):
     assert error(stats=tmp_path / "s.safetensors", smooth=False) == plain
 
 
+def test_how_statistics_are_used_is_said_as_on_the_command_line(tmp_path):
+    file = tmp_path / "s.safetensors"
+    model = Block()
+    with collect(model, file, steps=2, gram="*"):
+        run_steps(model, [200, 200])
+
+    def quantized(algo, **how):
+        return quantize_model(Block(), algo=algo, stats=file, **how)
+
+    def policy(**how):
+        return quantized("w8a8_timestep", **how).to_q.timestep_policy.text()
+
+    assert policy(static_tolerance=0) == "dynamic"
+    assert policy(static_tolerance=1e6) == "static 0-1"
+    notes = quantized("w8a8_timestep", static_tolerance=1.25).mezzotint_report.notes
+    assert any("static within 1.25 times" in note for note in notes)
+    stored, energy = (
+        quantized("w4a4_dynamic", gptq=True, act_order=order).state_dict() for order in ("off", "on")
+    )
+    assert not torch.equal(stored["to_q.weight"], energy["to_q.weight"])
+    auto = quantized("w4a4_dynamic", gptq=True).state_dict()
+    assert torch.equal(auto["to_q.weight"], energy["to_q.weight"])  # int4, one scale per row
+    assert torch.equal(stored["to_q.weight_scale"], energy["to_q.weight_scale"])
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "text"),
+    [
+        ({"gptq": True}, ValueError, "gptq needs statistics: give stats="),
+        ({"range": "minmax", "static_tolerance": 1}, ValueError, "range, static_tolerance need statistics"),
+        ({"static_tolerance": "much"}, TypeError, "static_tolerance: expected a number, got 'much'"),
+    ],
+)
+def test_nothing_is_ignored_without_statistics(how, error, text):
+    model = Block()
+    with pytest.raises(error, match=text):
+        quantize_model(model, algo="w8a8_dynamic", **how)
+    assert isinstance(model.to_q, nn.Linear)
+
+
+def test_what_cannot_be_meant_is_named(tmp_path):
+    model, file = Block(), tmp_path / "s.safetensors"
+    with collect(model, file):
+        model(rows(100, 1))
+    for how, text in [
+        ({"static_tolerance": -1}, "tolerance of static steps: expected 0 or more, got -1"),
+        ({"act_order": "yes"}, "act_order.*expected one of auto, off, on, got yes"),
+    ]:
+        with pytest.raises(mezzotint.Error, match=text):
+            quantize_model(model, algo="w8a8", stats=file, **how)
+    assert isinstance(model.to_q, nn.Linear)
+
+
 def test_statistics_of_another_model_are_refused(tmp_path):
     model, file = Block(), tmp_path / "s.safetensors"
     with collect(model, file):

@@ -80,6 +80,9 @@ void add_keeping(CLI::App& app, TypedOptions& typed) {
   app.add_option("--group-size", typed.group_size, "elements per scale where it applies")
       ->type_name("N")
       ->check(not_negative());
+  app.add_option("--svd-rank", typed.svd_rank, "of the low-rank branch of _SVD algorithms (32)")
+      ->type_name("N")
+      ->check(count_between(1, 4096));
 }
 
 void add_layer_choice(CLI::App& app, TypedOptions& typed) {
@@ -112,6 +115,13 @@ void add_calibration(CLI::App& app, TypedOptions& typed) {
   app.add_flag_callback(
       "--gptq", [&typed] { typed.feedback = ErrorFeedback::kAlways; },
       "error feedback for every algorithm's weights; needs --stats");
+  app.add_option("--act-order", typed.order,
+                 "of error feedback: columns with large inputs first. auto (int4 with one scale per "
+                 "row), on or off; needs --stats")
+      ->type_name("MODE")
+      ->transform(choice_of<FeedbackOrder>({{"auto", FeedbackOrder::kAuto},
+                                            {"on", FeedbackOrder::kByEnergy},
+                                            {"off", FeedbackOrder::kStored}}));
   app.add_option("--static-tolerance", typed.static_tolerance,
                  "w8a8_timestep: static where a step's error is at most X times the dynamic one's "
                  "(1.1); needs --stats")
@@ -123,6 +133,7 @@ ExportOptions over(ExportOptions options, const TypedOptions& typed) {
   take(typed.algorithm, options.algorithm);
   take(typed.preset, options.preset);
   take(typed.group_size, options.group_size);
+  take(typed.svd_rank, options.svd_rank);
   if (typed.max_shard_size) {
     options.max_shard_bytes = parse_size("--max-shard-size", *typed.max_shard_size);
   }
@@ -138,15 +149,17 @@ ExportOptions over(ExportOptions options, const TypedOptions& typed) {
   take(typed.range, options.calibration.range);
   take(typed.smoothing, options.calibration.smoothing);
   take(typed.feedback, options.calibration.feedback);
+  take(typed.order, options.calibration.order);
   take(typed.static_tolerance, options.calibration.static_tolerance);
   return options;
 }
 
 void check_statistics(const TypedOptions& typed, const Calibration& how) {
-  const bool wanted = typed.range || typed.smoothing || typed.static_tolerance ||
+  const bool wanted = typed.range || typed.smoothing || typed.order || typed.static_tolerance ||
                       how.feedback == ErrorFeedback::kAlways;
   if (!wanted || !how.statistics.empty()) return;
-  throw Error(ErrorCode::kUsage, "--range, --smooth, --gptq and --static-tolerance need statistics",
+  throw Error(ErrorCode::kUsage,
+              "--range, --smooth, --gptq, --act-order and --static-tolerance need statistics",
               {.expected = "--stats FILE", .found = "none", .fix = "mezzotint collect"});
 }
 

@@ -22,19 +22,21 @@ struct TypedOptions {
   std::vector<std::string> exclude;
   std::optional<std::string> preset;
   std::optional<int64_t> group_size;
+  std::optional<int64_t> svd_rank;
   std::optional<std::string> max_shard_size;
   std::optional<std::string> max_memory;
   std::optional<std::string> statistics;
   std::optional<RangeRule> range;
   std::optional<Smoothing> smoothing;
   std::optional<ErrorFeedback> feedback;
+  std::optional<FeedbackOrder> order;
   std::optional<double> static_tolerance;
 };
 
-void add_keeping(CLI::App& app, TypedOptions& typed);       // --exclude, --preset, --group-size
+void add_keeping(CLI::App& app, TypedOptions& typed);       // --exclude, --preset, --group-size, --svd-rank
 void add_layer_choice(CLI::App& app, TypedOptions& typed);  // --algo, --rule
 void add_attentions(CLI::App& app, TypedOptions& typed);    // --fa
-// --stats, --range, --smooth, --gptq, --static-tolerance
+// --stats, --range, --smooth, --gptq, --act-order, --static-tolerance
 void add_calibration(CLI::App& app, TypedOptions& typed);
 
 // What is typed over what `options` say: rules before theirs, exclusions beside them.

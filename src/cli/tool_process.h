@@ -81,4 +81,19 @@ inline bool run_and_kill(const std::vector<std::string>& arguments,
   return false;
 }
 
+// Kills the tool as soon as `there` says so; true: it had ended before.
+inline bool run_and_kill_when(const std::vector<std::string>& arguments,
+                              const std::function<bool()>& there) {
+  const pid_t child = start_tool(arguments, "/dev/null");
+  int status = 0;
+  while (!there()) {
+    if (waitpid(child, &status, WNOHANG) == child) return true;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  if (waitpid(child, &status, WNOHANG) == child) return true;
+  kill(child, SIGKILL);
+  waitpid(child, &status, 0);
+  return false;
+}
+
 }  // namespace mezzotint::cli::testing

@@ -296,6 +296,10 @@ bool has_groups(const AlgorithmRow& row) {
          });
 }
 
+bool has_mx_blocks(const FileContract& contract) {
+  return contract.weight_element == Element::kE4M3 || contract.weight_element == Element::kE2M1;
+}
+
 void require_writable(const AlgorithmRow& row, HasStatistics statistics, ErrorDetails details) {
   if (!row.parameters.needs_statistics || statistics == HasStatistics::kYes) return;
   details.expected = "--stats, or an algorithm that needs weights alone";

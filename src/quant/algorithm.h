@@ -151,6 +151,8 @@ struct WriteOptions {
 };
 
 bool has_groups(const AlgorithmRow& row);  // whether group_size means anything
+// Whether weights are MX blocks: groups of 32 that nobody chooses, with scales of powers of two.
+bool has_mx_blocks(const FileContract& contract);
 
 // Groups must divide k, else there is one scale per row; the rank is at most n and k.
 LayerDims written_dims(const AlgorithmRow& row, int64_t n, int64_t k, const WriteOptions& options);

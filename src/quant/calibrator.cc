@@ -23,9 +23,7 @@ namespace {
 constexpr int64_t kSearchOutputs = 512;  // rows of weights that a search is held against
 
 MultiplierGrid grid_of(const FileContract& contract) {
-  const bool mx =
-      contract.weight_element == Element::kE4M3 || contract.weight_element == Element::kE2M1;
-  return mx ? MultiplierGrid::kPowersOfTwo : MultiplierGrid::kBf16;
+  return has_mx_blocks(contract) ? MultiplierGrid::kPowersOfTwo : MultiplierGrid::kBf16;
 }
 
 // `count` rows of w, evenly spaced, as F32.
@@ -107,12 +105,19 @@ std::string to_text(const Calibration& how) {
   constexpr std::array kRanges = {"mse", "minmax", "percentile"};
   constexpr std::array kSmoothings = {"search", "none"};
   constexpr std::array kFeedbacks = {"by name", "always"};
-  return fmt::format("range {}, smoothing {}, feedback {}", kRanges[static_cast<size_t>(how.range)],
+  constexpr std::array kOrders = {"", ", order stored", ", order by energy"};
+  return fmt::format("range {}, smoothing {}, feedback {}{}",
+                     kRanges[static_cast<size_t>(how.range)],
                      kSmoothings[static_cast<size_t>(how.smoothing)],
-                     kFeedbacks[static_cast<size_t>(how.feedback)]);
+                     kFeedbacks[static_cast<size_t>(how.feedback)],
+                     kOrders[static_cast<size_t>(how.order)]);
 }
 
 Statistics read_statistics_of(const WeightStore& source, const Calibration& how) {
+  if (!(how.static_tolerance >= 0)) {
+    throw Error(ErrorCode::kUsage, "the tolerance of static steps",
+                {.expected = "0 or more", .found = fmt::format("{}", how.static_tolerance)});
+  }
   Statistics statistics = read_statistics(how.statistics);
   const std::string identity = how.model.empty() ? model_identity(source) : how.model;
   if (statistics.model != identity) {

@@ -32,7 +32,8 @@ bool uses_input(const AlgorithmRow& row, const Calibration& how);
 
 std::string to_text(const Calibration& how);  // "range mse, smoothing search, feedback by name"
 
-// Reads the statistics of `how`, whose model must be `source`. Throws Error(kUsage) otherwise.
+// Reads the statistics of `how`, whose model must be `source`. Throws Error(kUsage) otherwise, and
+// for a tolerance below zero.
 Statistics read_statistics_of(const WeightStore& source, const Calibration& how);
 
 class Calibrator {

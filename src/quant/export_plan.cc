@@ -9,6 +9,7 @@
 
 #include "mezzotint/error.h"
 #include "mezzotint/version.h"
+#include "numerics/mx.h"
 #include "quant/attention_file.h"
 #include "quant/calibrator.h"
 #include "quant/quantized_folder.h"
@@ -47,9 +48,13 @@ class Planner {
       : source_(source), options_(options) {}
 
   ExportPlan plan() {
-    check_group_size();
+    check_not_negative("the group size", options_.group_size);
+    check_not_negative("the rank of low-rank branches", options_.svd_rank);
     check_source_is_float();
-    plan_.write_options = {.group_size = options_.group_size, .compat = options_.compat};
+    plan_.write_options = {
+        .group_size = options_.group_size,
+        .rank = options_.svd_rank == 0 ? WriteOptions::kDefaultRank : options_.svd_rank,
+        .compat = options_.compat};
     read_statistics_header();
     const std::optional<Preset> preset = choose_preset(options_.preset, source_);
     LayerSelection selection = select_layers(source_, options_, preset);
@@ -60,6 +65,7 @@ class Planner {
     for (SelectedAttention& attention : selection.attentions) add_attention(std::move(attention));
     if (plan_.quantized.empty() && plan_.attentions.empty()) nothing_to_quantize();
     note_groups();
+    check_used();
     for (const TensorInfo& tensor : source_.tensors()) add_tensor(tensor);
     for (const SelectedAttention& attention : plan_.attentions) add_tensors(attention);
     check_names();
@@ -74,10 +80,10 @@ class Planner {
   }
 
  private:
-  void check_group_size() const {
-    if (options_.group_size >= 0) return;
-    throw Error(ErrorCode::kUsage, "the group size is negative",
-                {.expected = "0 or more", .found = std::to_string(options_.group_size)});
+  static void check_not_negative(const std::string& what, int64_t value) {
+    if (value >= 0) return;
+    throw Error(ErrorCode::kUsage, what + " is negative",
+                {.expected = "0 or more", .found = std::to_string(value)});
   }
 
   void read_statistics_header() {
@@ -86,10 +92,6 @@ class Planner {
     if (options_.compat == Compat::kUpstream) {
       throw Error(ErrorCode::kUsage, "statistics do not go with upstream's exporter rules",
                   {.fix = "leave out --compat upstream, or --stats"});
-    }
-    if (!(how.static_tolerance >= 0)) {
-      throw Error(ErrorCode::kUsage, "the tolerance of static steps",
-                  {.expected = "0 or more", .found = fmt::format("{}", how.static_tolerance)});
     }
     statistics_ = read_statistics_of(source_, how);
     plan_.write_options.steps = statistics_->steps;
@@ -109,9 +111,29 @@ class Planner {
           fmt::format("{}: {} layers have one scale per row, as K is no multiple of the group size",
                       algorithm, layers));
     }
-    const bool used = std::ranges::any_of(
-        plan_.quantized, [](const auto& entry) { return has_groups(*entry.second.algorithm); });
-    if (options_.group_size == 0 || used) return;
+  }
+
+  template <typename Predicate>
+  bool any_quantized(Predicate fits) const {
+    return std::ranges::any_of(plan_.quantized, [&](const auto& entry) {
+      return fits(*entry.second.algorithm);
+    });
+  }
+
+  // Options that mean nothing to any layer. MX blocks are groups of 32 that are not chosen.
+  void check_used() const {
+    const bool blocks = options_.group_size == kMxBlock &&
+                        any_quantized([](const AlgorithmRow& row) {
+                          return has_mx_blocks(*row.contract);
+                        });
+    if (options_.svd_rank != 0 && !any_quantized([](const AlgorithmRow& row) {
+          return row.parameters.low_rank;
+        })) {
+      throw Error(ErrorCode::kUsage, "no layer has an algorithm with a low-rank branch",
+                  {.expected = "no --svd-rank, or an algorithm such as W4A4_MXFP4_SVD",
+                   .found = fmt::format("--svd-rank {}", options_.svd_rank)});
+    }
+    if (options_.group_size == 0 || blocks || any_quantized(has_groups)) return;
     throw Error(ErrorCode::kUsage, "no layer has an algorithm with groups",
                 {.expected = "no --group-size, or an integer algorithm such as W4A16",
                  .found = fmt::format("--group-size {}", options_.group_size)});

@@ -84,10 +84,11 @@ const Tensor& InputCalibration::gram() {
   return *gram_;
 }
 
-const GptqFactor& InputCalibration::factor() {
-  if (!factor_) {
+const GptqFactor& InputCalibration::factor(ColumnOrder order) {
+  if (!factor_ || factor_order_ != order) {
+    factor_order_ = order;
     try {
-      factor_ = factor_gram(gram(), {.rows = gram_rows(*input_)});
+      factor_ = factor_gram(gram(), {.rows = gram_rows(*input_), .order = order});
     } catch (const Error& error) {
       ErrorDetails details = error.details();
       details.layer = input_->name;

@@ -30,7 +30,7 @@ class InputCalibration {
   // x'^T x', of all rows or else of the sample. Made when first asked for. Throws Error(kUsage)
   // when the statistics hold neither, or fewer rows than half of K.
   const Tensor& gram();
-  const GptqFactor& factor();
+  const GptqFactor& factor(ColumnOrder order);
   void release() noexcept;  // gives the memory of both back
 
   // Scales of x', one for the whole run. Throws Error(kUsage) without histograms where they, or a
@@ -58,6 +58,7 @@ class InputCalibration {
   ExecContext ctx_;
   std::optional<Tensor> gram_;
   std::optional<GptqFactor> factor_;
+  ColumnOrder factor_order_ = ColumnOrder::kStored;  // that factor_ has
 };
 
 // The first `rows` of the sample as F32 [rows,k], times the multipliers where there are any.

@@ -94,11 +94,19 @@ void check(const ExportOptions& options, const std::vector<std::string>& algorit
               {.expected = "one or more", .found = "none", .fix = "mezzotint list-algorithms"});
 }
 
+// Without the options that are of other algorithms.
+ExportOptions of_algorithm(ExportOptions options, const std::string& algorithm) {
+  const AlgorithmRow& row = served_algorithm(algorithm);
+  options.algorithm = algorithm;
+  if (!has_groups(row)) options.group_size = 0;
+  if (!row.parameters.low_rank) options.svd_rank = 0;
+  return options;
+}
+
 std::vector<AttentionAnalysis> attentions_of(const WeightStore& source, ExportOptions options,
                                              const std::string& algorithm) {
   if (options.attentions.empty()) return {};
-  options.algorithm = algorithm;
-  if (!has_groups(served_algorithm(algorithm))) options.group_size = 0;
+  options = of_algorithm(std::move(options), algorithm);
   std::vector<AttentionAnalysis> attentions;
   for (const SelectedAttention& selected : plan_export(source, options).attentions) {
     AttentionAnalysis& attention = attentions.emplace_back();
@@ -136,10 +144,8 @@ ModelAnalysis analyze_layers(
   for (const std::string& name : algorithms) {
     const size_t number = analysis.algorithms.size();
     analysis.algorithms.emplace_back(served_algorithm(name).canonical);
-    ExportOptions how = options;
-    how.algorithm = name;
+    ExportOptions how = of_algorithm(options, name);
     how.attentions.clear();
-    if (!has_groups(served_algorithm(name))) how.group_size = 0;
     Analyzer analyzer(source, how, ctx);
     const auto& quantized = analyzer.plan().quantized;
     for (const LayerReport& row : analyzer.plan().report.layers) {

@@ -32,7 +32,8 @@ struct LayerAnalysis {
   std::string reason;                // why none may
 };
 
-// An attention that options.attentions name: it has no choice, and no sample that could judge it.
+// An attention that options.attentions name. It has no choice and no error: the sample holds single
+// rows, of many images and steps, where an attention needs whole sequences.
 struct AttentionAnalysis {
   std::string name;
   std::string algorithm;

@@ -68,10 +68,11 @@ std::string reason_for(const ModelAnalysis& analysis, const LayerAnalysis& layer
                      best->sqnr_db());
 }
 
-bool any_has_groups(const std::vector<Rule>& rules) {
-  return std::ranges::any_of(rules, [](const Rule& rule) {
+template <typename Predicate>
+bool any_rule(const std::vector<Rule>& rules, Predicate fits) {
+  return std::ranges::any_of(rules, [&](const Rule& rule) {
     const AlgorithmRow* row = find_algorithm(rule.algorithm);
-    return row != nullptr && has_groups(*row);
+    return row != nullptr && fits(*row);
   });
 }
 
@@ -126,7 +127,10 @@ ModelChoice choice_from(const WeightStore& source, const ExportOptions& options,
 ExportOptions with_rules(ExportOptions options, const std::vector<Rule>& rules) {
   options.algorithm.clear();
   options.rules = rules;
-  if (!any_has_groups(rules)) options.group_size = 0;
+  if (!any_rule(rules, has_groups)) options.group_size = 0;
+  if (!any_rule(rules, [](const AlgorithmRow& row) { return row.parameters.low_rank; })) {
+    options.svd_rank = 0;
+  }
   return options;
 }
 

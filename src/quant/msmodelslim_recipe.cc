@@ -60,11 +60,12 @@ class Reader {
     // Other keys of the root hold anchors.
     const YAML::Node spec = root["spec"];
     if (!spec) in_.fail("spec", "a map with process", "nothing", root);
-    in_.check_keys(spec, {"process", "save", "dataset", "multimodal_sd_config"});
+    in_.check_keys(spec, {"runner", "process", "save", "dataset", "multimodal_sd_config"});
     recipe_.options.calibration.smoothing = Smoothing::kNone;
     for (const YAML::Node& process : in_.list(spec, "process")) read_process(process);
     add_rules();
     for (const YAML::Node& saver : in_.list(spec, "save")) read_saver(saver);
+    if (spec["runner"]) note("spec.runner", "layers are quantized one at a time in any case");
     if (spec["dataset"]) note("spec.dataset", "mezzotint collect gathers statistics");
     if (spec["multimodal_sd_config"]) {
       note("spec.multimodal_sd_config", "it configures a run of the model");
@@ -133,11 +134,8 @@ class Reader {
   void read_low_rank(const YAML::Node& node) {
     in_.check_keys(node, {"type", "rank", "include", "exclude"});
     require_all(node);
-    const int64_t rank = node["rank"] ? in_.integer(node, "rank") : WriteOptions::kDefaultRank;
-    if (rank != WriteOptions::kDefaultRank) {
-      unsupported("a low-rank branch of another rank", std::to_string(WriteOptions::kDefaultRank),
-                  std::to_string(rank));
-    }
+    if (node["rank"]) recipe_.options.svd_rank = in_.integer(node, "rank");
+    if (recipe_.options.svd_rank < 0) in_.fail("rank", "1 or more", node["rank"].Scalar(), node);
     low_rank_ = true;
   }
 

@@ -60,6 +60,7 @@ spec:
         - "*self_attn"
       exclude:
         - "*blocks.0.self_attn*"
+  runner: layer_wise
   dataset: wan2_2_t2v
   save:
     - type: "mindie_format_saver"
@@ -96,7 +97,7 @@ TEST(MsmodelslimRecipe, BecomesADefaultRulesAndAttentions) {
   EXPECT_EQ(o.attentions[0].except, std::vector<std::string>{"*blocks.0.self_attn*"});
   EXPECT_EQ(o.max_shard_bytes, 4'000'000'000);
   EXPECT_EQ(o.calibration.smoothing, Smoothing::kNone);
-  EXPECT_EQ(recipe.notes.size(), 2u);  // dataset, multimodal_sd_config
+  EXPECT_EQ(recipe.notes.size(), 3u);  // runner, dataset, multimodal_sd_config
 }
 
 TEST(MsmodelslimRecipe, KnowsTheFormatsThatAreAlgorithms) {
@@ -108,6 +109,7 @@ TEST(MsmodelslimRecipe, KnowsTheFormatsThatAreAlgorithms) {
   const std::string mx = "dtype: mxfp4, scope: per_block";
   EXPECT_EQ(algorithm(one(act(mx), mx)), "W4A4_MXFP4");
   EXPECT_EQ(algorithm(one(act(mx), mx, "    - type: svd_res\n")), "W4A4_MXFP4_SVD");
+  EXPECT_EQ(parsed(one(act(mx), mx, "    - {type: svd_res, rank: 64}\n")).options.svd_rank, 64);
   const std::string dual = "dtype: mxfp4, scope: dual_scale";
   EXPECT_EQ(algorithm(one(act(dual), dual)), "W4A4_MXFP4_DUALSCALE");
   const std::string int4 = "dtype: int4, scope: per_group, ext: {group_size: 32}";
@@ -151,8 +153,8 @@ TEST(MsmodelslimRecipe, NamesWhatItDoesNotKnowOrDo) {
   refuse(kUnsupported, kMixed, "dtype: \"mxfp4\", symmetric", "dtype: \"int8\", symmetric",
          {"a number format", "act int8 per_block, weight mxfp4 per_block"});
   const std::string int8 = "dtype: int8, scope: per_channel";
-  refuse(kUnsupported, one("", int8, "    - {type: svd_res, rank: 64}\n"), "rank: 64", "rank: 64",
-         {"another rank", "expected 32, got 64"});
+  refuse(kInput, one("", int8, "    - {type: svd_res, rank: 64}\n"), "rank: 64", "rank: -1",
+         {"'rank'", "1 or more", "got -1"});
   refuse(kUnsupported, one("", int8, "    - {type: smooth_quant, include: [a]}\n"), "[a]", "[b]",
          {"for some layers only"});
 }

@@ -37,10 +37,8 @@ class RecipeReader {
     for (const YAML::Node& node : in_.list(root, "rules")) read_rule(node, options.rules);
     options.exclude = in_.patterns(root, "exclude");
     if (const YAML::Node node = root["attention"]) read_attentions(node, options.attentions);
-    if (const YAML::Node node = root["calibration"]) read_calibration(node, options.calibration);
-    if (root["timestep"]) {
-      options.timestep_policy = TimestepPolicy::parse(in_.text(root, "timestep"));
-    }
+    if (const YAML::Node node = root["calibration"]) read_calibration(node, recipe);
+    if (const YAML::Node node = root["timestep"]) read_timestep(root, node, recipe);
     if (const YAML::Node node = root["output"]) read_output(node, options);
     if (const YAML::Node node = root["gates"]) {
       in_.check_keys(node, {"min_sqnr_db"});
@@ -51,23 +49,22 @@ class RecipeReader {
 
  private:
   void read_model(const YAML::Node& node, ExportOptions& options) const {
-    in_.check_keys(node, {"preset"});
+    in_.check_keys(node, {"preset", "names"});
     if (node["preset"]) options.preset = in_.text(node, "preset");
+    // Patterns are over the names of the source; the presets know diffusers'.
+    if (node["names"]) in_.choice<int>(node, "names", {{"diffusers", 0}});
   }
 
   void read_defaults(const YAML::Node& node, ExportOptions& options) const {
-    in_.check_keys(node, {"algo", "group_size", "weight", "act"});
+    in_.check_keys(node, {"algo", "group_size", "svd_rank", "weight", "act"});
     if (node["algo"]) options.algorithm = in_.text(node, "algo");
-    if (node["group_size"]) {
-      options.group_size = in_.integer(node, "group_size");
-      if (options.group_size < 1) {
-        in_.fail("group_size", "1 or more", node["group_size"].Scalar(), node["group_size"]);
-      }
-    }
+    if (node["group_size"]) options.group_size = positive(node, "group_size");
+    if (node["svd_rank"]) options.svd_rank = positive(node, "svd_rank");
     if (const YAML::Node weight = node["weight"]) {
-      in_.check_keys(weight, {"method"});
+      in_.check_keys(weight, {"method", "act_order"});
       options.calibration.feedback = in_.choice<ErrorFeedback>(
           weight, "method", {{"mse", ErrorFeedback::kByName}, {"gptq", ErrorFeedback::kAlways}});
+      if (weight["act_order"]) options.calibration.order = read_order(weight);
     }
     if (const YAML::Node act = node["act"]) {
       in_.check_keys(act, {"method"});
@@ -76,6 +73,22 @@ class RecipeReader {
                                                          {"minmax", RangeRule::kMinMax},
                                                          {"percentile", RangeRule::kPercentile}});
     }
+  }
+
+  int64_t positive(const YAML::Node& node, const char* key) const {
+    const int64_t value = in_.integer(node, key);
+    if (value < 1) in_.fail(key, "1 or more", node[key].Scalar(), node[key]);
+    return value;
+  }
+
+  // YAML takes on and off for true and false, and so may whoever writes one.
+  FeedbackOrder read_order(const YAML::Node& weight) const {
+    return in_.choice<FeedbackOrder>(weight, "act_order",
+                                     {{"auto", FeedbackOrder::kAuto},
+                                      {"on", FeedbackOrder::kByEnergy},
+                                      {"true", FeedbackOrder::kByEnergy},
+                                      {"off", FeedbackOrder::kStored},
+                                      {"false", FeedbackOrder::kStored}});
   }
 
   // `match` is one pattern or a list of them.
@@ -121,9 +134,47 @@ class RecipeReader {
     }
   }
 
-  void read_calibration(const YAML::Node& node, Calibration& how) const {
-    in_.check_keys(node, {"stats", "smooth", "static_tolerance"});
+  // A policy, or the parts of a run that are dynamic and static.
+  void read_timestep(const YAML::Node& root, const YAML::Node& node, Recipe& recipe) const {
+    if (!node.IsMap()) {
+      recipe.options.timestep_policy = TimestepPolicy::parse(in_.text(root, "timestep"));
+      return;
+    }
+    in_.check_keys(node, {"dynamic", "static"});
+    for (const auto& [key, mode] :
+         {std::pair{"dynamic", StepMode::kDynamic}, std::pair{"static", StepMode::kStatic}}) {
+      if (node[key]) recipe.step_shares.push_back(parse_step_share(mode, in_.text(node, key)));
+    }
+  }
+
+  // `data`: the file of statistics, or the folder that holds it.
+  fs::path read_data(const YAML::Node& node) const {
+    if (node["stats"]) in_.fail("data", "stats or data", "both", node["data"]);
+    const fs::path data = file_.parent_path() / in_.text(node, "data");
+    if (!fs::is_directory(data)) return data;
+    std::vector<fs::path> files;
+    for (const fs::directory_entry& entry : fs::directory_iterator(data)) {
+      if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+    }
+    if (files.size() == 1) return files.front();
+    in_.fail("data", "a folder with one file of statistics",
+             fmt::format("{} with {}", data.string(), files.size()), node["data"],
+             files.empty() ? fmt::format("mezzotint collect MODEL -o {}",
+                                         (data / "stats.safetensors").lexically_normal().string())
+                           : "mezzotint stats merge makes one of them; name it with stats");
+  }
+
+  void read_calibration(const YAML::Node& node, Recipe& recipe) const {
+    in_.check_keys(node, {"stats", "data", "samples", "smooth", "static_tolerance"});
+    Calibration& how = recipe.options.calibration;
     if (node["stats"]) how.statistics = file_.parent_path() / in_.text(node, "stats");
+    if (node["data"]) how.statistics = read_data(node);
+    if (node["samples"]) {
+      recipe.notes.push_back(
+          fmt::format("calibration.samples says nothing to an export: mezzotint collect --prompts "
+                      "{}",
+                      in_.integer(node, "samples")));
+    }
     if (node["smooth"]) {
       how.smoothing = in_.choice<Smoothing>(
           node, "smooth", {{"search", Smoothing::kSearch}, {"none", Smoothing::kNone}});
@@ -182,11 +233,22 @@ std::string statistics_path(const fs::path& file, const fs::path& statistics) {
   return (below.empty() || *below.begin() == ".." ? whole : below).generic_string();
 }
 
+// act_order stands beside a method, which it is of.
+std::string weight_text(const Calibration& how) {
+  const bool always = how.feedback == ErrorFeedback::kAlways;
+  if (!always && how.order == FeedbackOrder::kAuto) return "";
+  std::string text = fmt::format("weight: {{method: {}", always ? "gptq" : "mse");
+  if (how.order == FeedbackOrder::kByEnergy) text += ", act_order: on";
+  if (how.order == FeedbackOrder::kStored) text += ", act_order: off";
+  return text + "}, ";
+}
+
 std::string defaults_text(const ExportOptions& options) {
   const Calibration& how = options.calibration;
   std::string text;
   if (options.group_size > 0) text += fmt::format("group_size: {}, ", options.group_size);
-  if (how.feedback == ErrorFeedback::kAlways) text += "weight: {method: gptq}, ";
+  if (options.svd_rank > 0) text += fmt::format("svd_rank: {}, ", options.svd_rank);
+  text += weight_text(how);
   if (how.range == RangeRule::kMinMax) text += "act: {method: minmax}, ";
   if (how.range == RangeRule::kPercentile) text += "act: {method: percentile}, ";
   if (text.empty()) return "";

@@ -9,7 +9,7 @@
 //   exclude: ["*.norm*"]
 //   attention: {algo: fp8_dynamic, rotate: hadamard, match: ["*"], exclude: ["blocks.0.*"]}
 //   calibration: {stats: stats.safetensors, smooth: search}
-//   timestep: "static 10-19"
+//   timestep: {dynamic: "0.0..0.5", static: "0.5..1.0"}     # of a run, or "static 10-19"
 //   output: {format: mindie, max_shard_size: 5GB}
 //   gates: {min_sqnr_db: 18}
 //
@@ -24,12 +24,14 @@
 #include <vector>
 
 #include "mezzotint/quantize.h"
+#include "quant/step_shares.h"
 
 namespace mezzotint {
 
 struct Recipe {
   ExportOptions options{};
   std::optional<double> least_sqnr_db{};  // gates: of a layer's weights
+  std::vector<StepShare> step_shares{};   // timestep: as parts of a run
   std::vector<std::string> notes{};       // parts that say nothing to an export
 };
 

@@ -52,6 +52,53 @@ gates: {min_sqnr_db: 18.5}
   EXPECT_EQ(recipe.least_sqnr_db, 18.5);
 }
 
+// The recipe that the format was designed after, word for word but for its name of a preset.
+TEST(Recipe, OfTheDesignIsReadAsItStands) {
+  TestFolder folder;
+  fs::create_directory(folder / "calib");
+  write_text(folder / "calib/stats.safetensors", "");
+  const Recipe recipe = parse_recipe(folder / "r.yaml", R"(
+mezzotint: 1
+model: {preset: wan, names: diffusers}
+defaults: {algo: w4a4_mxfp4, group_size: 32, weight: {method: mse}, act: {method: minmax}}
+rules:                                  # first match wins
+  - {match: "blocks.[0-4].*", algo: w8a8_mxfp8}
+  - {match: "re:.*(time|text)_embedding.*", algo: float, why: "tiny, sensitive"}
+attention: {algo: fp8_dynamic, rotate: hadamard, exclude: ["blocks.0.*"]}
+timestep: {dynamic: "0.0..0.5", static: "0.5..1.0"}
+calibration: {data: ./calib, samples: 32}
+output: {format: mindie, max_shard_size: 5GB}
+gates: {min_sqnr_db: 18}
+)");
+  EXPECT_EQ(recipe.options.preset, "wan");
+  EXPECT_EQ(recipe.step_shares,
+            (std::vector<StepShare>{{.mode = StepMode::kDynamic, .first = 0, .last = 0.5},
+                                    {.mode = StepMode::kStatic, .first = 0.5, .last = 1}}));
+  EXPECT_FALSE(recipe.options.timestep_policy.has_value());
+  EXPECT_EQ(recipe.options.calibration.statistics.filename(), "stats.safetensors");
+  ASSERT_EQ(recipe.notes.size(), 1u);
+  EXPECT_NE(recipe.notes[0].find("mezzotint collect --prompts 32"), std::string::npos);
+}
+
+TEST(Recipe, DataIsAFileOfStatisticsOrTheFolderOfOne) {
+  TestFolder folder;
+  const auto parse = [&](const char* calibration) {
+    return parse_recipe(folder / "r.yaml", std::string("mezzotint: 1\ncalibration: ") + calibration)
+        .options.calibration.statistics.lexically_normal();
+  };
+  EXPECT_EQ(parse("{data: s.safetensors}"), folder / "s.safetensors");
+  fs::create_directory(folder / "calib");
+  const auto refuse = [&](const char* calibration, std::initializer_list<std::string_view> parts) {
+    expect_error(ErrorCode::kInput, parts, [&] { parse(calibration); });
+  };
+  refuse("{data: calib}", {"'data'", "with 0", "mezzotint collect MODEL -o"});
+  write_text(folder / "calib/a.safetensors", "");
+  EXPECT_EQ(parse("{data: calib}"), folder / "calib/a.safetensors");
+  write_text(folder / "calib/b.safetensors", "");
+  refuse("{data: calib}", {"'data'", "with 2", "stats merge"});
+  refuse("{data: calib, stats: s.safetensors}", {"'data'", "both"});
+}
+
 TEST(Recipe, KeepsDefaultsThatItDoesNotName) {
   const ExportOptions o = parsed("mezzotint: 1").options;
   EXPECT_EQ(o.preset, "auto");
@@ -76,6 +123,7 @@ TEST(Recipe, ReadsWhatIsWritten) {
                      .range = RangeRule::kMinMax,
                      .smoothing = Smoothing::kNone,
                      .feedback = ErrorFeedback::kAlways,
+                     .order = FeedbackOrder::kByEnergy,
                      .static_tolerance = 1.25};
   how.attentions = {
       {.algorithm = "fp8_dynamic", .pattern = "a:\"b", .head_dim = 64, .except = {"c"}},
@@ -100,6 +148,12 @@ TEST(Recipe, ReadsWhatIsWritten) {
   EXPECT_EQ(o.calibration.range, how.calibration.range);
   EXPECT_EQ(o.calibration.smoothing, how.calibration.smoothing);
   EXPECT_EQ(o.calibration.feedback, how.calibration.feedback);
+  EXPECT_EQ(o.calibration.order, how.calibration.order);
+  how.calibration.feedback = ErrorFeedback::kByName;
+  how.calibration.order = FeedbackOrder::kStored;
+  const Calibration by_name = parse_recipe(file, recipe_text(file, how, "")).options.calibration;
+  EXPECT_EQ(by_name.feedback, how.calibration.feedback);
+  EXPECT_EQ(by_name.order, how.calibration.order);
   EXPECT_EQ(o.calibration.static_tolerance, how.calibration.static_tolerance);
   // Statistics below the recipe's folder are found wherever both move.
   EXPECT_NE(file_text(file).find("stats: \"sub/stats.safetensors\""), std::string::npos);
@@ -123,12 +177,18 @@ TEST(Recipe, NamesWhatItDoesNotKnow) {
   refuse("{mezzotint: 1, defaults: {group_size: -4}}", {"'group_size'", "1 or more"});
   refuse("{mezzotint: 1, defaults: {act: {method: minmx}}}",
          {"one of mse, minmax, percentile", "got minmx", "did you mean minmax"});
-  refuse("{mezzotint: 1, calibration: {data: ./calib}}", {"'data'", "stats, smooth"});
+  refuse("{mezzotint: 1, calibration: {dato: ./calib}}", {"'dato'", "did you mean data"});
+  refuse("{mezzotint: 1, calibration: {samples: few}}", {"'samples'", "got few"});
+  refuse("{mezzotint: 1, model: {names: mine}}", {"'names'", "diffusers", "got mine"});
+  refuse("{mezzotint: 1, defaults: {weight: {method: gptq, act_order: maybe}}}",
+         {"'act_order'", "got maybe"});
   refuse("{mezzotint: 1, attention: [{algo: fp8_dynamic}, {match: x}]}", {"'algo'"});
   refuse("{mezzotint: 1, calibration: {static_tolerance: -1}}",
          {"'static_tolerance'", "0 or more"});
   refuse("{mezzotint: 1, output: {max_shard_size: big}}", {"5GB", "got big"});
   refuse("{mezzotint: 1, timestep: sometimes}", {"timestep policy", "sometimes"});
+  refuse("{mezzotint: 1, timestep: {late: \"0.5..1\"}}", {"'late'", "dynamic, static"});
+  refuse("{mezzotint: 1, timestep: {static: \"1..0.5\"}}", {"denoising steps", "got 1..0.5"});
   refuse("{mezzotint: 1, gates: {min_sqnr_db: [1]}}", {"'min_sqnr_db'", "a list"});
   refuse("[1, 2", {"YAML"});
   refuse("- 1", {"a map"});

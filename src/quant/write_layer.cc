@@ -70,6 +70,15 @@ void search_scales(const AlgorithmRow& row, const Tensor& w, const LayerDims& di
   params.weight_offset = std::move(scales.offset);
 }
 
+// With one scale for a whole row of four bits the first columns would leave the last ones large
+// errors to make up for: those that matter most go first. MX blocks and groups keep their order.
+ColumnOrder column_order(FeedbackOrder wanted, Element element, const LayerDims& dims) {
+  if (wanted == FeedbackOrder::kStored) return ColumnOrder::kStored;
+  const bool coarse_rows = element == Element::kInt4 && dims.groups == 0;
+  return wanted == FeedbackOrder::kByEnergy || coarse_rows ? ColumnOrder::kByEnergy
+                                                           : ColumnOrder::kStored;
+}
+
 void feed_back(const Tensor& w, const LayerDims& dims, InputCalibration& input,
                LinearParams& params, const ExecContext& ctx) {
   const auto floats = [](const Tensor& t) { return t.empty() ? nullptr : t.data<float>(); };
@@ -86,7 +95,8 @@ void feed_back(const Tensor& w, const LayerDims& dims, InputCalibration& input,
   if (!is_integer(params)) {
     grid.block_scale = reinterpret_cast<const uint8_t*>(params.block_scale.raw());
   }
-  params.codes = gptq_codes(w, grid, input.factor(), ctx);
+  const ColumnOrder order = column_order(input.how().order, grid.element, dims);
+  params.codes = gptq_codes(w, grid, input.factor(order), ctx);
 }
 
 // The weight's part of the layer: codes and scales, by the algorithm's solver.

@@ -108,7 +108,9 @@ nlohmann::json json_of(const ModelAnalysis& analysis, const ModelChoice* choice)
     attentions.push_back({{"name", attention.name},
                           {"algorithm", attention.algorithm},
                           {"head_dim", attention.head_dim},
-                          {"bytes", attention.bytes}});
+                          {"bytes", attention.bytes},
+                          {"error", nullptr},
+                          {"why", kNoAttentionError}});
   }
   nlohmann::json document = {{"float_bytes", analysis.float_bytes},
                              {"layers", std::move(layers)},
@@ -121,13 +123,17 @@ nlohmann::json json_of(const ModelAnalysis& analysis, const ModelChoice* choice)
   return document;
 }
 
-// They have no error here: statistics are of what linears read. `compare` judges them on images.
+constexpr const char* kNoAttentionError =
+    "no error is known of attentions: statistics hold single rows of what linears read, and an "
+    "attention needs whole sequences; `mezzotint compare` measures them on images";
+
 void print_attentions(const Session& session, const ModelAnalysis& analysis) {
   for (const AttentionAnalysis& attention : analysis.attentions) {
     session.print(fmt::format("attention {}   {}, head_dim {}, {} of rotations",
                               printable(attention.name), attention.algorithm, attention.head_dim,
                               human_bytes(attention.bytes)));
   }
+  if (!analysis.attentions.empty()) session.print(fmt::format("note   {}", kNoAttentionError));
 }
 
 void write_recipe(const Session& session, const Options& options, const ExportOptions& exported,

@@ -91,6 +91,7 @@ TEST_F(AnalyzeVerb, AttentionsGoIntoTheRecipeAndCountForTheSize) {
   EXPECT_TRUE(
       contains(result.out, "attention transformer_blocks.0.attn   FP8_DYNAMIC, head_dim 32"))
       << result.out;
+  EXPECT_TRUE(contains(result.out, "no error is known of attentions")) << result.out;
   EXPECT_TRUE(contains(file_text(path("r.yaml")), "attention:\n  - {algo: fp8_dynamic}\n"));
   const CliResult made = run({"quantize", model_, "-o", path("out"), "--recipe", path("r.yaml")});
   ASSERT_EQ(made.code, 0) << made.err;

@@ -1,13 +1,11 @@
-// collect, stats and quantize --stats: transcripts, refusals, and runs that are killed.
+// collect, stats and quantize --stats: transcripts and refusals. Killed: collect_killed_test.cc.
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "cli/cli_testing.h"
-#include "cli/tool_process.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -16,7 +14,6 @@ namespace fs = std::filesystem;
 using testing::CliResult;
 using testing::contains;
 using testing::run;
-using testing::run_and_kill;
 using testing::run_json;
 
 class CollectVerb : public testing::TinyPipelineTest {
@@ -124,24 +121,6 @@ TEST_F(CollectVerb, RefusesWhatCannotBeDone) {
        2,
        "a number from 0 to 1000, got -1"},
   });
-}
-
-// Wherever the kill falls, the same command with --resume ends with the bytes of an undisturbed
-// run. Every delay is right; several make it likely that one falls between two prompts.
-TEST_F(CollectVerb, AKilledRunGoesOnToTheSameBytes) {
-  std::vector<std::string> whole = command("whole.safetensors", {"--gram", "*"});
-  ASSERT_EQ(run(whole).code, 0);
-  const std::string expected = file_text(path("whole.safetensors"));
-  for (const int delay : {20, 60, 120, 250, 500}) {
-    const std::string name = "k" + std::to_string(delay) + ".safetensors";
-    const bool ended =
-        run_and_kill(command(name, {"--gram", "*"}), std::chrono::milliseconds(delay));
-    if (!ended || !fs::exists(path(name))) {
-      const CliResult resumed = run(command(name, {"--gram", "*", "--resume", "--force"}));
-      ASSERT_EQ(resumed.code, 0) << resumed.err;
-    }
-    EXPECT_TRUE(file_text(path(name)) == expected) << delay;
-  }
 }
 
 TEST_F(CollectVerb, AnUnfinishedRunIsNeitherLostNorMixedUp) {

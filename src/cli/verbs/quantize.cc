@@ -22,9 +22,11 @@
 #include "cli/text.h"
 #include "cli/verbs/verb.h"
 #include "format/output_file.h"
+#include "format/statistics.h"
 #include "mezzotint/error.h"
 #include "mezzotint/quantize.h"
 #include "quant/recipe.h"
+#include "quant/step_shares.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -77,12 +79,27 @@ void share_work(const Options& options, ExportOptions& exported) {
   exported.workers = *options.world_size;
 }
 
+// Of W8A8_TIMESTEP layers, from parts of a run: the run is that of the statistics.
+void resolve_steps(Recipe& recipe) {
+  if (recipe.step_shares.empty()) return;
+  const fs::path& statistics = recipe.options.calibration.statistics;
+  if (statistics.empty()) {
+    throw Error(ErrorCode::kUsage, "timestep: parts of a run need the statistics of one",
+                {.expected = "calibration: {stats: FILE} in the recipe, or --stats FILE",
+                 .found = "none",
+                 .fix = "mezzotint collect, or steps as numbers: timestep: \"static 10-19\""});
+  }
+  recipe.options.timestep_policy =
+      policy_of_shares(recipe.step_shares, read_statistics(statistics).steps);
+}
+
 // The recipe, and what is typed over it.
 Recipe recipe_of(const Options& options) {
   Recipe recipe;
   if (!options.recipe_file.empty()) recipe = read_recipe(options.recipe_file);
   ExportOptions& exported = recipe.options;
   exported = over(std::move(exported), options.typed);
+  resolve_steps(recipe);
   share_work(options, exported);
   exported.compat = options.compat;
   exported.resume = options.resume;
