@@ -8,7 +8,9 @@
 
 #include "base/glob.h"
 #include "base/nearest.h"
+#include "collect/attention_observer.h"
 #include "collect/input_observer.h"
+#include "collect/step_check.h"
 #include "mezzotint/error.h"
 
 namespace mezzotint {
@@ -95,6 +97,11 @@ Collector::Collector(const ModuleMap& model, std::string identity, const Collect
     const InputStatistics* known = earlier.find(input.name);
     observers_.push_back(std::make_unique<InputObserver>(known == nullptr ? start : *known, how));
   }
+  for (Attention* attention : model.attentions) {
+    if (!options.attentions || !AttentionObserver::serves(*attention)) continue;
+    attentions_.push_back(std::make_unique<AttentionObserver>(
+        *attention, options.steps, earlier.of_attention(attention->name())));
+  }
   tap_.on_linear_input = [this](std::string_view name, const ConstMatrix& x, int step) {
     see(name, x, step);
   };
@@ -111,13 +118,7 @@ void Collector::see(std::string_view name, const ConstMatrix& x, int step) {
     throw Error(ErrorCode::kInternal, "an input that the model did not declare",
                 {.layer = std::string(name)});
   }
-  if (step < 0 || step >= options_.steps) {
-    throw Error(ErrorCode::kUsage, "a step outside of the run that statistics are for",
-                {.layer = std::string(name),
-                 .expected = fmt::format("0 to {}", options_.steps - 1),
-                 .found = std::to_string(step),
-                 .fix = "run the model with ExecContext::at_step"});
-  }
+  check_step(name, step, options_.steps);
   (*it)->see(x, step, ctx_);
 }
 
@@ -131,6 +132,10 @@ Statistics Collector::statistics() const {
   for (const auto& observer : observers_) {
     if (observer->rows() > 0) stats.inputs.push_back(observer->statistics());
   }
+  for (const auto& observer : attentions_) {
+    if (observer->seen()) stats.attentions.push_back(observer->statistics());
+  }
+  std::ranges::sort(stats.attentions, {}, &AttentionStatistics::name);
   return stats;
 }
 

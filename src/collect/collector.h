@@ -4,6 +4,7 @@
 //   sample(*model, scheduler, request, ctx.with_tap(&collector.tap()));
 //   write_statistics("stats.safetensors", collector.statistics());
 //
+// The model stays float, and must outlive the collector, which its attentions tell what they see.
 // A second Collector that starts from what statistics() gave goes on as if there had been one: the
 // same calls give the same bytes, for any number of threads. One model run at a time.
 #pragma once
@@ -20,7 +21,8 @@
 
 namespace mezzotint {
 
-class InputObserver;  // one input's accumulators (src/collect/input_observer.h)
+class InputObserver;      // one input's accumulators (src/collect/input_observer.h)
+class AttentionObserver;  // one attention's (src/collect/attention_observer.h)
 
 struct CollectOptions {
   int64_t steps = 0;                // of a run; inputs come with a step of [0, steps)
@@ -28,6 +30,7 @@ struct CollectOptions {
   int64_t tokens = 1024;            // rows of the sample of every input; 0: no sample
   bool histograms = true;           // per step, for static scales
   std::vector<std::string> gram{};  // patterns of inputs or linears: K x K floats each
+  bool attentions = true;           // run them in FP8 as well, and sum up how far that is off
 };
 
 class Collector {
@@ -57,6 +60,7 @@ class Collector {
   ExecContext ctx_;
   Tap tap_;
   std::vector<std::unique_ptr<InputObserver>> observers_;  // by name
+  std::vector<std::unique_ptr<AttentionObserver>> attentions_;
 };
 
 }  // namespace mezzotint

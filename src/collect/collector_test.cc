@@ -203,5 +203,66 @@ TEST(Collector, HoldsOnlyWhatWasAskedFor) {
   EXPECT_TRUE(stats.find("out")->tokens.empty());
 }
 
+// --- attentions ----------------------------------------------------------------------------------
+
+constexpr int64_t kSeq = 6, kHeads = 2, kDim = 32;
+
+void attend(const Attention& attention, uint32_t seed, const ExecContext& ctx) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<std::vector<float>> values(4);
+  std::vector<HeadsView> views;
+  for (std::vector<float>& v : values) {
+    v.resize(kSeq * kHeads * kDim);
+    std::ranges::generate(v, [&] { return normal(random); });
+    views.push_back({.data = v.data(),
+                     .dtype = DType::kF32,
+                     .batch = 1,
+                     .seq = kSeq,
+                     .heads = kHeads,
+                     .dim = kDim,
+                     .batch_stride = kSeq * kHeads * kDim,
+                     .seq_stride = kHeads * kDim,
+                     .head_stride = kDim});
+  }
+  attention.run(views[0], views[1], views[2], views[3], {.scale = 0.2f}, ctx);
+}
+
+TEST(Collector, SumsUpWhatFp8MakesOfAttentions) {
+  SmallModel model;
+  Attention near("a.attn", {.heads = kHeads, .head_dim = kDim});
+  Attention wide("b.attn", {.heads = 1, .head_dim = 256});  // FP8 does not serve it
+  ModuleMap modules = model.modules();
+  modules.attentions = {&wide, &near};
+  const ExecContext ctx({.threads = 2});
+  const auto collected = [&](int first, int last, const Statistics& earlier) {
+    Collector collector(modules, "id", options(), earlier, ctx);
+    EXPECT_EQ(near.algorithm(), "FLOAT");
+    for (int i = first; i < last; ++i) {
+      attend(near, static_cast<uint32_t>(i), ctx.at_step(i % 2));
+    }
+    run_calls(model, collector, inputs(last), first, last, 2);
+    const Statistics stats = collector.statistics();
+    const TempFolder folder;  // the collector's own tensors end with it
+    write_statistics(folder.path() / "s.safetensors", stats);
+    return read_statistics(folder.path() / "s.safetensors");
+  };
+  const Statistics whole = collected(0, 4, {});
+  EXPECT_EQ(near.state(), nullptr) << "the model is as it was";
+  ASSERT_EQ(whole.attentions.size(), 1u);
+  const AttentionStatistics& seen = whole.attentions[0];
+  EXPECT_EQ(seen.name, "a.attn");
+  EXPECT_EQ(seen.head_dim, kDim);
+  EXPECT_GT(seen.error(), 1e-5);
+  EXPECT_LT(seen.error(), 1e-2);
+  EXPECT_EQ(seen.step_errors()[2], -1) << "no call was of step 2";
+  const Statistics half = collected(0, 2, {});
+  EXPECT_EQ(bytes_of(collected(2, 4, half)), bytes_of(whole)) << "going on is one collection";
+  Collector collector(modules, "id", options(), ctx);
+  EXPECT_EQ(collector.statistics().attentions.size(), 0u) << "nothing ran";
+  expect_error(ErrorCode::kUsage, {"a step outside of the run", "a.attn", "expected 0 to 2"},
+               [&] { attend(near, 1, ctx.at_step(3)); });
+}
+
 }  // namespace
 }  // namespace mezzotint

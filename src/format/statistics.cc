@@ -26,6 +26,29 @@ const InputStatistics* Statistics::of_linear(std::string_view linear) const {
   return nullptr;
 }
 
+const AttentionStatistics* Statistics::of_attention(std::string_view name) const {
+  const auto it = std::ranges::find(attentions, name, &AttentionStatistics::name);
+  return it == attentions.end() ? nullptr : &*it;
+}
+
+double AttentionStatistics::error() const {
+  double all_noise = 0, all_signal = 0;
+  for (int64_t t = 0; t < signal.size(); ++t) {
+    all_noise += noise.data<double>()[t];
+    all_signal += signal.data<double>()[t];
+  }
+  return all_signal > 0 ? all_noise / all_signal : 0;
+}
+
+std::vector<double> AttentionStatistics::step_errors() const {
+  std::vector<double> errors;
+  for (int64_t t = 0; t < signal.size(); ++t) {
+    const double energy = signal.data<double>()[t];
+    errors.push_back(energy > 0 ? noise.data<double>()[t] / energy : -1.0);
+  }
+  return errors;
+}
+
 int64_t token_key(std::string_view input, int64_t row) noexcept {
   uint64_t z = hash_bytes(std::as_bytes(std::span(input))).low + static_cast<uint64_t>(row);
   z *= 0x9e3779b97f4a7c15u;  // SplitMix64's mixing function
@@ -56,6 +79,12 @@ void write_statistics(const std::filesystem::path& file, const Statistics& stati
       if (!tensor.empty())
         tensors.emplace_back(fmt::format("{}.{}", input.name, field.suffix), tensor);
     }
+  }
+  for (const AttentionStatistics& attention : statistics.attentions) {
+    options.metadata[std::string(statistics_keys::kAttentionPrefix) + attention.name] =
+        fmt::format("{} {}", attention.algorithm, attention.head_dim);
+    tensors.emplace_back(fmt::format("{}.{}", attention.name, kNoiseSuffix), attention.noise);
+    tensors.emplace_back(fmt::format("{}.{}", attention.name, kSignalSuffix), attention.signal);
   }
   std::vector<TensorPlan> plan;
   for (const auto& [name, tensor] : tensors) {

@@ -38,6 +38,18 @@ struct InputStatistics {
   Tensor gram{};         // F32 [k,k] = sum of x^T x; or empty
 };
 
+// What an algorithm of attention would do to the outputs of one, per denoising step.
+struct AttentionStatistics {
+  std::string name{};
+  std::string algorithm{};  // "FP8_DYNAMIC"
+  int64_t head_dim = 0;
+  Tensor noise{};   // F64 [steps], sum (y - y')^2
+  Tensor signal{};  // F64 [steps], sum y^2; 0 where the step was not seen
+
+  double error() const;                     // over all steps; 0 without a signal
+  std::vector<double> step_errors() const;  // -1 where the step was not seen
+};
+
 struct Statistics {
   std::string model{};                         // model_identity() of the float weights
   int64_t steps = 0;                           // T: denoising steps of a run
@@ -45,10 +57,12 @@ struct Statistics {
   int64_t token_limit = 0;                     // rows that an input's sample may hold
   std::string run{};                           // of the file that was read (Writer)
   std::vector<InputStatistics> inputs{};       // by name
+  std::vector<AttentionStatistics> attentions{};  // by name; may be none
   std::map<std::string, std::string> facts{};  // of an unfinished collection
 
   const InputStatistics* find(std::string_view name) const;
   const InputStatistics* of_linear(std::string_view linear) const;  // nullptr: no input it reads
+  const AttentionStatistics* of_attention(std::string_view name) const;  // nullptr: not measured
 };
 
 // Of input X, linear n reads row number i: the sample keeps the smallest of these.
@@ -59,7 +73,7 @@ int64_t token_key(std::string_view input, int64_t row) noexcept;
 Statistics read_statistics(const std::filesystem::path& file);
 void write_statistics(const std::filesystem::path& file, const Statistics& statistics);
 
-// Maxima, sums, and the smallest keys of both. Throws Error(kUsage) when they are of two models, of
+// Maxima, sums, and the smallest keys of both; attentions that either has. Throws Error(kUsage) when they are of two models, of
 // other steps or inputs, or hold other kinds of statistics.
 Statistics merge_statistics(const Statistics& a, const Statistics& b);
 

@@ -14,11 +14,15 @@ inline constexpr const char* kSteps = "steps";
 inline constexpr const char* kSigmas = "sigmas";
 inline constexpr const char* kTokens = "tokens";
 inline constexpr std::string_view kMembersPrefix = "members:";  // + input: one linear a line
+inline constexpr std::string_view kAttentionPrefix = "attention:";  // + name: ALGORITHM HEAD_DIM
 inline constexpr std::string_view kFactPrefix = "fact:";
 }  // namespace statistics_keys
 
 inline constexpr const char* kStatisticsVersion = "1";
 inline constexpr std::string_view kCountSuffix = "count";  // I64 [1], InputStatistics::rows
+
+inline constexpr std::string_view kNoiseSuffix = "attention_noise";    // F64 [steps]
+inline constexpr std::string_view kSignalSuffix = "attention_signal";  // F64 [steps]
 
 // One tensor of an input.
 struct StatisticsField {

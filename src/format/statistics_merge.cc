@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -89,6 +90,23 @@ InputStatistics merge_inputs(const InputStatistics& a, const InputStatistics& b,
   return out;
 }
 
+std::vector<AttentionStatistics> merge_attentions(const Statistics& a, const Statistics& b) {
+  std::vector<AttentionStatistics> merged = a.attentions;
+  for (const AttentionStatistics& other : b.attentions) {
+    const auto same = std::ranges::find(merged, other.name, &AttentionStatistics::name);
+    if (same == merged.end()) {
+      merged.push_back(other);
+      continue;
+    }
+    require_same("attentions", fmt::format("{} {}", same->algorithm, same->head_dim),
+                 fmt::format("{} {}", other.algorithm, other.head_dim));
+    same->noise = combined<double>(same->noise, other.noise, std::plus());
+    same->signal = combined<double>(same->signal, other.signal, std::plus());
+  }
+  std::ranges::sort(merged, {}, &AttentionStatistics::name);
+  return merged;
+}
+
 }  // namespace
 
 Statistics merge_statistics(const Statistics& a, const Statistics& b) {
@@ -103,6 +121,7 @@ Statistics merge_statistics(const Statistics& a, const Statistics& b) {
   for (size_t i = 0; i < a.inputs.size(); ++i) {
     out.inputs[i] = merge_inputs(a.inputs[i], b.inputs[i], out.token_limit);
   }
+  out.attentions = merge_attentions(a, b);
   return out;
 }
 

@@ -56,6 +56,10 @@ class Reader {
         stats.inputs.push_back(
             read_input(key.substr(statistics_keys::kMembersPrefix.size()), value, stats));
       }
+      if (key.starts_with(statistics_keys::kAttentionPrefix)) {
+        stats.attentions.push_back(read_attention(
+            key.substr(statistics_keys::kAttentionPrefix.size()), value, stats.steps));
+      }
     }
     check_nothing_is_left(stats);
     return stats;
@@ -114,6 +118,26 @@ class Reader {
     }
     check_values(input, stats.steps);
     return input;
+  }
+
+  AttentionStatistics read_attention(const std::string& name, const std::string& text,
+                                     int64_t steps) {
+    const size_t space = text.find(' ');
+    AttentionStatistics attention = {.name = name, .algorithm = text.substr(0, space)};
+    const std::string_view dim = space == std::string::npos ? "" : std::string_view(text).substr(space + 1);
+    const auto parsed = std::from_chars(dim.data(), dim.data() + dim.size(), attention.head_dim);
+    if (parsed.ec != std::errc() || parsed.ptr != dim.data() + dim.size() || attention.head_dim < 1) {
+      fail(fmt::format("metadata {}{} cannot be read", statistics_keys::kAttentionPrefix, name), "",
+           "an algorithm and a head_dim", text);
+    }
+    const auto not_negative = [](double v, int64_t) { return v >= 0 && v < kInfinity; };
+    for (const auto& [suffix, field] : {std::pair{kNoiseSuffix, &AttentionStatistics::noise},
+                                        std::pair{kSignalSuffix, &AttentionStatistics::signal}}) {
+      const std::string tensor = fmt::format("{}.{}", name, suffix);
+      attention.*field = required(tensor, DType::kF64, {steps});
+      check_all<double>(attention.*field, tensor, "0 or more", not_negative);
+    }
+    return attention;
   }
 
   int64_t read_count(const std::string& name) {
@@ -224,7 +248,7 @@ class Reader {
   void check_nothing_is_left(const Statistics& stats) const {
     if (stats.inputs.empty()) fail("the statistics are of no input", "", "one or more", "none");
     if (read_ == store_.tensors().size()) return;
-    fail("tensors belong to no input", "", fmt::format("{} tensors", read_),
+    fail("tensors belong to no input and no attention", "", fmt::format("{} tensors", read_),
          std::to_string(store_.tensors().size()));
   }
 

@@ -91,6 +91,40 @@ TEST(Statistics, SurviveAFileAndGiveTheSameBytesAgain) {
             file_bytes(folder.path() / "b.safetensors"));
 }
 
+AttentionStatistics small_attention(const std::string& name, double noise, double signal) {
+  return {.name = name,
+          .algorithm = "FP8_DYNAMIC",
+          .head_dim = 64,
+          .noise = tensor_of<double>({noise, 0}, {kSteps}),
+          .signal = tensor_of<double>({signal, 0}, {kSteps})};
+}
+
+TEST(Statistics, AttentionsSurviveAFileAndMergeBySums) {
+  const TempFolder folder;
+  Statistics a = small_statistics(), b = small_statistics();
+  a.attentions = {small_attention("b.attn", 1, 100), small_attention("c.attn", 4, 100)};
+  write_statistics(folder.path() / "a.safetensors", a);
+  const Statistics read = read_statistics(folder.path() / "a.safetensors");
+  ASSERT_EQ(read.attentions.size(), 2u);
+  EXPECT_EQ(read.of_attention("c.attn")->algorithm, "FP8_DYNAMIC");
+  EXPECT_EQ(read.of_attention("c.attn")->head_dim, 64);
+  EXPECT_EQ(read.of_attention("c.attn")->error(), 0.04);
+  EXPECT_EQ(read.of_attention("b.attn")->step_errors(), (std::vector<double>{0.01, -1}));
+  EXPECT_EQ(read.of_attention("d.attn"), nullptr);
+  b.attentions = {small_attention("a.attn", 9, 100), small_attention("b.attn", 5, 100)};
+  for (const auto& [x, y] : {std::pair{&a, &b}, std::pair{&b, &a}}) {
+    const Statistics merged = merge_statistics(*x, *y);
+    ASSERT_EQ(merged.attentions.size(), 3u);
+    EXPECT_EQ(merged.attentions[0].name, "a.attn");
+    EXPECT_EQ(merged.attentions[1].error(), 0.03);
+    EXPECT_EQ(merged.attentions[2].error(), 0.04);
+  }
+  b.attentions[1].head_dim = 128;
+  expect_error(ErrorCode::kUsage, {"of other attentions", "FP8_DYNAMIC 64", "FP8_DYNAMIC 128"},
+               [&] { merge_statistics(a, b); });
+  EXPECT_EQ(merge_statistics(small_statistics(), small_statistics()).attentions.size(), 0u);
+}
+
 TEST(Statistics, MergeTakesMaximaSumsAndTheSmallestKeys) {
   Statistics a = small_statistics({2, 9}, 4);
   const Statistics b = small_statistics({1, 5}, 12);
@@ -192,7 +226,25 @@ TEST(Statistics, WhatCannotBeIsRefused) {
          s.sigmas.clear();
        }},
       {"a.tokens", [](auto& s) { s.token_limit = 1; }},
-      {"of no input", [](auto& s) { s.inputs.clear(); }}};
+      {"of no input", [](auto& s) { s.inputs.clear(); }},
+      {"a.attn.attention_noise",
+       [](auto& s) { s.attentions = {small_attention("a.attn", -1, 1)}; }},
+      {"a.attn.attention_signal",
+       [&](auto& s) { s.attentions = {small_attention("a.attn", 1, nan)}; }},
+      {"a.attn.attention_noise",
+       [](auto& s) {
+         s.attentions = {small_attention("a.attn", 1, 1)};
+         s.attentions[0].noise = tensor_of<double>({1}, {1});
+       }},
+      {"attention:a.attn cannot be read",
+       [](auto& s) {
+         s.attentions = {small_attention("a.attn", 1, 1)};
+         s.attentions[0].head_dim = 0;
+       }},
+      {"attention:a.attn cannot be read", [](auto& s) {
+         s.attentions = {small_attention("a.attn", 1, 1)};
+         s.attentions[0].algorithm = "FP8 DYNAMIC";
+       }}};
   const TempFolder folder;
   int64_t i = 0;
   for (const Damage& damage : all) {

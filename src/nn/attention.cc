@@ -1,14 +1,17 @@
 #include "mezzotint/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "kernels/attention_op.h"
 #include "mezzotint/error.h"
 #include "nn/attention_state.h"
+#include "numerics/bf16.h"
 
 namespace mezzotint {
 namespace {
@@ -79,6 +82,39 @@ AttentionSetup fp8_setup(const AttentionState& state) {
           .p_scale = state.p_scale};
 }
 
+const float* float_row(const HeadsView& view, int64_t row, std::vector<float>& widened) {
+  const int64_t head = row % view.heads, seq = row / view.heads % view.seq,
+                batch = row / view.heads / view.seq;
+  const int64_t at = batch * view.batch_stride + seq * view.seq_stride + head * view.head_stride;
+  if (view.dtype == DType::kF32) return static_cast<const float*>(view.data) + at;
+  const auto* bits = static_cast<const uint16_t*>(view.data) + at;
+  widened.resize(static_cast<size_t>(view.dim));
+  std::transform(bits, bits + view.dim, widened.begin(), bf16_to_float);
+  return widened.data();
+}
+
+// In one order for any number of threads.
+Difference difference_of(const HeadsView& exact, const HeadsView& quantized) {
+  Difference difference;
+  std::vector<float> a, b;
+  for (int64_t row = 0; row < exact.batch * exact.seq * exact.heads; ++row) {
+    const float* x = float_row(exact, row, a);
+    const float* y = float_row(quantized, row, b);
+    for (int64_t d = 0; d < exact.dim; ++d) difference.add(x[d], y[d]);
+  }
+  return difference;
+}
+
+// A view of [batch,seq,heads,dim] like another one, of memory that lies close.
+HeadsView close_view(const HeadsView& like, const Tensor& memory) {
+  HeadsView view = like;
+  view.data = memory.buffer().mutable_data();
+  view.head_stride = like.dim;
+  view.seq_stride = like.heads * like.dim;
+  view.batch_stride = like.seq * view.seq_stride;
+  return view;
+}
+
 }  // namespace
 
 Attention::Attention(std::string name, AttentionShape shape)
@@ -96,7 +132,8 @@ Attention::Attention(std::string name, AttentionShape shape)
 }
 
 std::string_view Attention::algorithm() const noexcept {
-  return state_ == nullptr ? std::string_view("FLOAT") : std::string_view(state_->algorithm);
+  const bool is_float = state_ == nullptr || state_->compared;
+  return is_float ? std::string_view("FLOAT") : std::string_view(state_->algorithm);
 }
 
 int64_t Attention::resident_bytes() const noexcept {
@@ -139,11 +176,17 @@ void Attention::run(const HeadsView& q, const HeadsView& k, const HeadsView& v,
     bad_call(name_, "the attention scale is not finite", "a finite number",
              std::to_string(call.scale));
   }
-  const AttentionSetup setup = state_ == nullptr ? AttentionSetup{} : fp8_setup(*state_);
-  const AttentionKernel& kernel = choose_attention_kernel(
-      setup.form, q.dtype == DType::kBF16 ? FloatType::kBF16 : FloatType::kF32,
-      state_ == nullptr ? active_isa() : state_->isa);
-  run_attention(q, k, v, out, call, setup, kernel, ctx);
+  const FloatType type = q.dtype == DType::kBF16 ? FloatType::kBF16 : FloatType::kF32;
+  const auto run_as = [&](const AttentionSetup& setup, Isa isa, const HeadsView& to) {
+    run_attention(q, k, v, to, call, setup, choose_attention_kernel(setup.form, type, isa), ctx);
+  };
+  if (state_ == nullptr) return run_as({}, active_isa(), out);
+  if (!state_->compared) return run_as(fp8_setup(*state_), state_->isa, out);
+  run_as({}, active_isa(), out);
+  const Tensor memory = Tensor::allocate(out.dtype, {out.batch, out.seq, out.heads, out.dim});
+  const HeadsView quantized = close_view(out, memory);
+  run_as(fp8_setup(*state_), state_->isa, quantized);
+  state_->compared(difference_of(out, quantized), ctx.step());
 }
 
 }  // namespace mezzotint

@@ -42,7 +42,8 @@ std::shared_ptr<const AttentionState> make_fp8_attention_state(const Tensor& q_r
                           .q_factors = {},
                           .k_factors = {},
                           .p_scale = p_scale,
-                          .isa = isa};
+                          .isa = isa,
+                          .compared = {}};
   state.q_factors = factors_of(state.q_rot);
   state.k_factors = factors_of(state.k_rot);
   return std::make_shared<const AttentionState>(std::move(state));

@@ -1,6 +1,7 @@
 // What a quantized Attention holds. Immutable once built.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,6 +9,7 @@
 #include "base/cpu_features.h"
 #include "mezzotint/attention.h"
 #include "mezzotint/tensor.h"
+#include "quant/difference.h"
 #include "solve/hadamard.h"
 
 namespace mezzotint {
@@ -23,6 +25,9 @@ struct AttentionState {
   // 448, which keeps those below 2^-10 of the largest (docs/numerics.md compares them).
   float p_scale = 1.0f;
   Isa isa = Isa::kPortable;  // ceiling that rows are chosen under
+  // Where this is set the slot stays float: run() makes both outputs, gives back the float ones and
+  // tells how far the others are from them. For collectors.
+  std::function<void(const Difference& outputs, int step)> compared{};
 };
 
 // q_rot and k_rot of any float dtype, [head_dim,head_dim], both alike. Throws Error(kUsage) on

@@ -2,12 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
+#include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "nn/attention_state.h"
+#include "numerics/bf16.h"
 #include "quant/file_fixture.h"
 #include "solve/hadamard.h"
 
@@ -175,6 +180,51 @@ TEST(Attention, AStateMakesItFp8AndNoStateFloatAgain) {
   EXPECT_NE(output(attention, ctx), fp8);
   attention.set_state(nullptr);
   EXPECT_EQ(output(attention, ctx), exact);
+}
+
+TEST(Attention, AStateThatComparesKeepsItFloatAndTellsTheDifference) {
+  const ExecContext ctx({.threads = 2});
+  Attention attention = grouped();
+  const std::vector<float> exact = output(attention, ctx);
+  attention.set_state(fp8_state(kDim));
+  const std::vector<float> fp8 = output(attention, ctx);
+  AttentionState comparing = *attention.state();
+  std::vector<std::pair<Difference, int>> told;
+  comparing.compared = [&](const Difference& outputs, int step) {
+    told.emplace_back(outputs, step);
+  };
+  attention.set_state(std::make_shared<const AttentionState>(comparing));
+  EXPECT_EQ(attention.algorithm(), "FLOAT");
+  EXPECT_EQ(output(attention, ctx.at_step(7)), exact);
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].second, 7);
+  EXPECT_NEAR(std::sqrt(told[0].first.error()), relative_difference(fp8, exact), 1e-6);
+  // Whatever the layout and dtype of the views.
+  std::vector<uint16_t> q, k, v, out(2 * kSeq * kHeads * kDim);
+  Operands o;
+  const auto narrowed = [](const std::vector<float>& from, std::vector<uint16_t>& to) {
+    std::ranges::transform(from, std::back_inserter(to), bf16_from_float);
+  };
+  narrowed(o.q, q);
+  narrowed(o.k, k);
+  narrowed(o.v, v);
+  const auto bhsd = [](std::vector<uint16_t>& values, int64_t seq, int64_t heads) {
+    return HeadsView{.data = values.data(),
+                     .dtype = DType::kBF16,
+                     .batch = 2,
+                     .seq = seq,
+                     .heads = heads,
+                     .dim = kDim,
+                     .batch_stride = seq * heads * kDim,
+                     .seq_stride = kDim,
+                     .head_stride = seq * kDim};
+  };
+  attention.run(bhsd(q, kSeq, kHeads), bhsd(k, kKeys, kKvHeads), bhsd(v, kKeys, kKvHeads),
+                bhsd(out, kSeq, kHeads), {.scale = 0.5f}, ctx);
+  ASSERT_EQ(told.size(), 2u);
+  EXPECT_EQ(told[1].second, -1);
+  EXPECT_GT(told[1].first.error(), 2.5e-5);
+  EXPECT_LT(told[1].first.error(), 1e-2);
 }
 
 TEST(Attention, RotationsOfEveryFloatDtypeAreTheSame) {

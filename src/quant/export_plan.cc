@@ -12,6 +12,7 @@
 #include "numerics/mx.h"
 #include "quant/attention_file.h"
 #include "quant/calibrator.h"
+#include "quant/output_errors.h"
 #include "quant/quantized_folder.h"
 #include "quant/statistics_check.h"
 
@@ -208,8 +209,17 @@ class Planner {
          .reason = attention.reason,
          .out_features = attention.head_dim,
          .in_features = attention.head_dim});
+    add_measured(attention, plan_.report.layers.back());
     row_of_[attention.name] = plan_.report.layers.size() - 1;
     if (attention.algorithm != nullptr) plan_.attentions.push_back(std::move(attention));
+  }
+
+  void add_measured(const SelectedAttention& attention, LayerReport& row) const {
+    if (!options_.output_errors || !statistics_) return;
+    const AttentionStatistics* measured = measured_attention(*statistics_, attention);
+    if (measured == nullptr) return;
+    row.output_sqnr_db = sqnr_db(measured->error());
+    row.step_errors = measured->step_errors();
   }
 
   void add_tensors(const SelectedAttention& attention) {

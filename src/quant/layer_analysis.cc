@@ -11,6 +11,7 @@
 #include "quant/calibrator.h"
 #include "quant/export_plan.h"
 #include "quant/output_errors.h"
+#include "quant/statistics_check.h"
 #include "quant/written_layer.h"
 
 namespace mezzotint {
@@ -107,12 +108,16 @@ std::vector<AttentionAnalysis> attentions_of(const WeightStore& source, ExportOp
                                              const std::string& algorithm) {
   if (options.attentions.empty()) return {};
   options = of_algorithm(std::move(options), algorithm);
+  const Statistics statistics = read_statistics_of(source, options.calibration);
   std::vector<AttentionAnalysis> attentions;
   for (const SelectedAttention& selected : plan_export(source, options).attentions) {
     AttentionAnalysis& attention = attentions.emplace_back();
     attention.name = selected.name;
     attention.algorithm = selected.algorithm->canonical;
     attention.head_dim = selected.head_dim;
+    if (const AttentionStatistics* measured = measured_attention(statistics, selected)) {
+      attention.error = measured->error();
+    }
     for (const PlannedTensor& rotation :
          plan_attention_tensors(*selected.algorithm, selected.name, selected.head_dim)) {
       attention.bytes += byte_count(rotation.tensor.dtype, rotation.tensor.shape);

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,13 +33,13 @@ struct LayerAnalysis {
   std::string reason;                // why none may
 };
 
-// An attention that options.attentions name. It has no choice and no error: the sample holds single
-// rows, of many images and steps, where an attention needs whole sequences.
+// An attention that options.attentions name. It has no choice.
 struct AttentionAnalysis {
   std::string name;
   std::string algorithm;
   int64_t head_dim = 0;
-  int64_t bytes = 0;  // of its rotations
+  int64_t bytes = 0;              // of its rotations
+  std::optional<double> error{};  // as of LayerChoice, over the collected run; where it was measured
 };
 
 struct ModelAnalysis {

@@ -25,6 +25,15 @@ const InputStatistics& input_of_layer(const Statistics& statistics, const Select
                .fix = "keep it float with --exclude, or collect again"});
 }
 
+const AttentionStatistics* measured_attention(const Statistics& statistics,
+                                              const SelectedAttention& attention) {
+  const AttentionStatistics* measured = statistics.of_attention(attention.name);
+  if (measured == nullptr || attention.algorithm == nullptr) return nullptr;
+  const bool same = measured->algorithm == attention.algorithm->canonical &&
+                    measured->head_dim == attention.head_dim;
+  return same ? measured : nullptr;
+}
+
 void require_statistics_of(const SelectedLayer& layer, const Statistics& statistics,
                            const Calibration& how) {
   const AlgorithmRow& row = *layer.algorithm;

@@ -15,6 +15,10 @@ bool needs_gram(const AlgorithmRow& row, const Calibration& how);
 const InputStatistics& input_of_layer(const Statistics& statistics, const SelectedLayer& layer,
                                       const Calibration& how);
 
+// What was measured of an attention under this very algorithm; nullptr: nothing.
+const AttentionStatistics* measured_attention(const Statistics& statistics,
+                                              const SelectedAttention& attention);
+
 // Throws Error(kUsage), naming layer or input and what to collect, when something is missing that
 // writing this layer would need: the input itself, enough rows of it, histograms.
 void require_statistics_of(const SelectedLayer& layer, const Statistics& statistics,

@@ -15,6 +15,7 @@
 #include "cli/verbs/verb.h"
 #include "format/output_file.h"
 #include "mezzotint/error.h"
+#include "quant/output_errors.h"
 #include "quant/recipe.h"
 
 namespace mezzotint::cli {
@@ -90,6 +91,37 @@ nlohmann::json layer_json(const ModelAnalysis& analysis, const LayerAnalysis& la
           {"choices", choices}};
 }
 
+constexpr const char* kNoAttentionError =
+    "the statistics hold no error of this attention: mezzotint collect measures it where it runs the "
+    "model; mezzotint compare judges it on images";
+
+void print_attentions(const Session& session, const ModelAnalysis& analysis) {
+  bool all_known = true;
+  for (const AttentionAnalysis& attention : analysis.attentions) {
+    std::string line = fmt::format("attention {}   {}, head_dim {}, {} of rotations",
+                                   printable(attention.name), attention.algorithm,
+                                   attention.head_dim, human_bytes(attention.bytes));
+    if (attention.error) line += fmt::format(", {:.1f} dB", sqnr_db(*attention.error));
+    all_known = all_known && attention.error.has_value();
+    session.print(line);
+  }
+  if (!all_known) session.print(fmt::format("note   {}", kNoAttentionError));
+}
+
+nlohmann::json attention_json(const AttentionAnalysis& attention) {
+  nlohmann::json entry = {{"name", attention.name},
+                          {"algorithm", attention.algorithm},
+                          {"head_dim", attention.head_dim},
+                          {"bytes", attention.bytes}};
+  if (attention.error) {
+    entry["error"] = *attention.error;
+    entry["sqnr_db"] = sqnr_db(*attention.error);
+  } else {
+    entry["reason"] = kNoAttentionError;
+  }
+  return entry;
+}
+
 nlohmann::json json_of(const ModelAnalysis& analysis, const ModelChoice* choice) {
   nlohmann::json layers = nlohmann::json::array();
   for (size_t i = 0; i < analysis.layers.size(); ++i) {
@@ -105,12 +137,7 @@ nlohmann::json json_of(const ModelAnalysis& analysis, const ModelChoice* choice)
   }
   nlohmann::json attentions = nlohmann::json::array();
   for (const AttentionAnalysis& attention : analysis.attentions) {
-    attentions.push_back({{"name", attention.name},
-                          {"algorithm", attention.algorithm},
-                          {"head_dim", attention.head_dim},
-                          {"bytes", attention.bytes},
-                          {"error", nullptr},
-                          {"why", kNoAttentionError}});
+    attentions.push_back(attention_json(attention));
   }
   nlohmann::json document = {{"float_bytes", analysis.float_bytes},
                              {"layers", std::move(layers)},
@@ -121,19 +148,6 @@ nlohmann::json json_of(const ModelAnalysis& analysis, const ModelChoice* choice)
     document["error"] = choice->error;
   }
   return document;
-}
-
-constexpr const char* kNoAttentionError =
-    "no error is known of attentions: statistics hold single rows of what linears read, and an "
-    "attention needs whole sequences; `mezzotint compare` measures them on images";
-
-void print_attentions(const Session& session, const ModelAnalysis& analysis) {
-  for (const AttentionAnalysis& attention : analysis.attentions) {
-    session.print(fmt::format("attention {}   {}, head_dim {}, {} of rotations",
-                              printable(attention.name), attention.algorithm, attention.head_dim,
-                              human_bytes(attention.bytes)));
-  }
-  if (!analysis.attentions.empty()) session.print(fmt::format("note   {}", kNoAttentionError));
 }
 
 void write_recipe(const Session& session, const Options& options, const ExportOptions& exported,

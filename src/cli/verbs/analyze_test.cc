@@ -1,6 +1,7 @@
 // analyze, and quantize with a recipe or an aim: transcripts and refusals.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -91,7 +92,7 @@ TEST_F(AnalyzeVerb, AttentionsGoIntoTheRecipeAndCountForTheSize) {
   EXPECT_TRUE(
       contains(result.out, "attention transformer_blocks.0.attn   FP8_DYNAMIC, head_dim 32"))
       << result.out;
-  EXPECT_TRUE(contains(result.out, "no error is known of attentions")) << result.out;
+  EXPECT_TRUE(contains(result.out, " of rotations, ")) << result.out;  // dB
   EXPECT_TRUE(contains(file_text(path("r.yaml")), "attention:\n  - {algo: fp8_dynamic}\n"));
   const CliResult made = run({"quantize", model_, "-o", path("out"), "--recipe", path("r.yaml")});
   ASSERT_EQ(made.code, 0) << made.err;
@@ -106,6 +107,43 @@ TEST_F(AnalyzeVerb, AttentionsGoIntoTheRecipeAndCountForTheSize) {
     files += contains(text, "attn.quant_type\": \"FP8_DYNAMIC\"") ? 1 : 0;
   }
   EXPECT_EQ(files, 1) << "the descriptor names them";
+}
+
+// Of attentions, what collect measured; without that, why there is nothing.
+TEST_F(AnalyzeVerb, ErrorsOfAttentionsAreThoseOfTheCollectedRun) {
+  const nlohmann::json shown = run_json({"stats", "show", stats_});
+  const nlohmann::json analyzed =
+      run_json(command("analyze", {"--choose-from", "w8a16", "--fa", "fp8_dynamic"}));
+  ASSERT_EQ(analyzed["attentions"].size(), 2u);
+  ASSERT_EQ(shown["attentions"].size(), 2u);
+  for (const nlohmann::json& attention : analyzed["attentions"]) {
+    const auto same = std::ranges::find(shown["attentions"], attention["name"],
+                                        [](const nlohmann::json& a) { return a["name"]; });
+    ASSERT_NE(same, shown["attentions"].end());
+    EXPECT_EQ(attention["error"], (*same)["error"]);
+    EXPECT_GT(attention["sqnr_db"], 15);  // e4m3 keeps 4 bits
+    EXPECT_LT(attention["sqnr_db"], 60);
+  }
+  const CliResult made =
+      run(command("quantize", {"-o", path("out"), "--algo", "w8a16", "--fa", "fp8_dynamic",
+                               "--report", path("r.json")}));
+  ASSERT_EQ(made.code, 0) << made.err;
+  int reported = 0;
+  for (const nlohmann::json& layer : nlohmann::json::parse(file_text(path("r.json")))["layers"]) {
+    if (layer["algorithm"] != "FP8_DYNAMIC") continue;
+    ++reported;
+    EXPECT_GT(layer["output_sqnr_db"], 15);
+    EXPECT_EQ(layer["step_errors"].size(), 20u);
+  }
+  EXPECT_EQ(reported, 2);
+  ASSERT_EQ(run({"collect", model_, "-o", path("without.safetensors"), "--steps", "20",
+                 "--no-attentions"})
+                .code,
+            0);
+  stats_ = path("without.safetensors");
+  const CliResult unknown =
+      run(command("analyze", {"--choose-from", "w8a16", "--fa", "fp8_dynamic"}));
+  EXPECT_TRUE(contains(unknown.out, "the statistics hold no error of this attention"));
 }
 
 TEST_F(AnalyzeVerb, AQualityKeepsLayersFloatAndTheReportSaysWhy) {

@@ -44,6 +44,7 @@ struct Options {
   int64_t tokens = 1024;
   std::vector<std::string> gram;
   bool no_histograms = false;
+  bool no_attentions = false;
   bool resume = false;
   bool force = false;
 };
@@ -151,9 +152,10 @@ std::string recipe_of(const Options& options, const Source& source, const std::s
   }
   return fmt::format(
       "model {} text {} grid {}x{} steps {} guidance {:g} seed {} tokens {} gram {} "
-      "histograms {}",
+      "histograms {} attentions {}",
       identity, to_hex(text.finish()), source.rows, source.cols, source.steps, source.guidance,
-      options.sampling.seed, options.tokens, fmt::join(options.gram, " "), !options.no_histograms);
+      options.sampling.seed, options.tokens, fmt::join(options.gram, " "), !options.no_histograms,
+      !options.no_attentions);
 }
 
 // The earlier run's statistics, or none.
@@ -236,7 +238,8 @@ int run(Session& session, const Options& options) {
                         .sigmas = {},
                         .tokens = options.tokens,
                         .histograms = !options.no_histograms,
-                        .gram = options.gram};
+                        .gram = options.gram,
+                        .attentions = !options.no_attentions};
   how.sigmas = make_schedule(source.scheduler, source.steps, source.rows * source.cols).sigmas;
   how.sigmas.resize(static_cast<size_t>(source.steps));
   Collector collector(model->modules(), identity, how, earlier, ctx);
@@ -279,6 +282,8 @@ RunVerb define_collect(CLI::App& app) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--no-histograms", options->no_histograms, "no histograms, for static scales");
+  app.add_flag("--no-attentions", options->no_attentions,
+               "no errors of FP8 attention, which runs beside the float one for them");
   app.add_flag("--resume", options->resume, "go on with an interrupted run");
   app.add_option("-o,--output,--out", options->out, "the file to write")
       ->type_name("FILE.safetensors")

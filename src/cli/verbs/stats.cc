@@ -17,6 +17,7 @@
 #include "cli/verbs/verb.h"
 #include "format/statistics.h"
 #include "mezzotint/error.h"
+#include "quant/output_errors.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -71,7 +72,18 @@ nlohmann::json json_of(const Statistics& stats) {
                       {"tokens", in.tokens.empty() ? 0 : in.tokens.dim(0)},
                       {"gram", !in.gram.empty()}});
   }
-  return {{"model", stats.model}, {"steps", stats.steps}, {"inputs", inputs}};
+  nlohmann::json attentions = nlohmann::json::array();
+  for (const AttentionStatistics& attention : stats.attentions) {
+    attentions.push_back({{"name", attention.name},
+                          {"algorithm", attention.algorithm},
+                          {"head_dim", attention.head_dim},
+                          {"error", attention.error()},
+                          {"sqnr_db", sqnr_db(attention.error())}});
+  }
+  return {{"model", stats.model},
+          {"steps", stats.steps},
+          {"inputs", inputs},
+          {"attentions", attentions}};
 }
 
 int show(const Session& session, const std::string& file) {
@@ -96,6 +108,11 @@ int show(const Session& session, const std::string& file) {
   std::string text = to_text(table);
   text.pop_back();
   session.print(text);
+  for (const AttentionStatistics& attention : stats.attentions) {
+    session.print(fmt::format("attention {}   {}, head_dim {}: {:.1f} dB",
+                              printable(attention.name), attention.algorithm, attention.head_dim,
+                              sqnr_db(attention.error())));
+  }
   session.emit(json_of(stats));
   return 0;
 }
