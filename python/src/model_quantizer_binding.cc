@@ -41,9 +41,8 @@ constexpr std::array kRanges = {"mse", "minmax", "percentile"};  // in the order
 constexpr std::array kOrders = {"auto", "off", "on"};            // in the order of FeedbackOrder
 
 // statistics file, identity of the model, range, smooth, feedback, its order, tolerance
-using CalibrationTuple =
-    std::tuple<std::string, std::string, std::string, bool, bool, std::string,
-               std::optional<double>>;
+using CalibrationTuple = std::tuple<std::string, std::string, std::string, bool, bool, std::string,
+                                    std::optional<double>>;
 
 Calibration calibration_of(const CalibrationTuple& tuple) {
   const auto& [file, model, range, smooth, feedback, order, tolerance] = tuple;

@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
+from demo_model import first_blocks_of_the_demo
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "python"
@@ -24,21 +23,6 @@ def run(script, *arguments):
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def first_blocks_of_the_demo(folder):
-    """Its trained weights, one block of each kind: a third of the demo's work, on every line of the program."""
-    shutil.copytree(ROOT / "demo", folder, symlinks=True, ignore=shutil.ignore_patterns("transformer"))
-    config = json.loads((ROOT / "demo" / "transformer" / "config.json").read_text())
-    (folder / "transformer").mkdir()
-    kept = {}
-    for file in (ROOT / "demo" / "transformer").glob("*.safetensors"):
-        tensors = load_file(file)
-        kept |= {name: t for name, t in tensors.items() if "blocks." not in name or "blocks.0." in name}
-    save_file(kept, folder / "transformer" / "diffusion_pytorch_model.safetensors")
-    config |= {"num_layers": 1, "num_single_layers": 1}
-    (folder / "transformer" / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 @pytest.fixture(scope="module")

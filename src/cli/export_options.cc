@@ -115,9 +115,10 @@ void add_calibration(CLI::App& app, TypedOptions& typed) {
   app.add_flag_callback(
       "--gptq", [&typed] { typed.feedback = ErrorFeedback::kAlways; },
       "error feedback for every algorithm's weights; needs --stats");
-  app.add_option("--act-order", typed.order,
-                 "of error feedback: columns with large inputs first. auto (int4 with one scale per "
-                 "row), on or off; needs --stats")
+  app.add_option(
+         "--act-order", typed.order,
+         "of error feedback: columns with large inputs first. auto (int4 with one scale per "
+         "row), on or off; needs --stats")
       ->type_name("MODE")
       ->transform(choice_of<FeedbackOrder>({{"auto", FeedbackOrder::kAuto},
                                             {"on", FeedbackOrder::kByEnergy},

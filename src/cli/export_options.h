@@ -33,7 +33,8 @@ struct TypedOptions {
   std::optional<double> static_tolerance;
 };
 
-void add_keeping(CLI::App& app, TypedOptions& typed);       // --exclude, --preset, --group-size, --svd-rank
+void add_keeping(CLI::App& app,
+                 TypedOptions& typed);  // --exclude, --preset, --group-size, --svd-rank
 void add_layer_choice(CLI::App& app, TypedOptions& typed);  // --algo, --rule
 void add_attentions(CLI::App& app, TypedOptions& typed);    // --fa
 // --stats, --range, --smooth, --gptq, --act-order, --static-tolerance

@@ -1,5 +1,6 @@
 // From a float model through statistics to files that a model runs.
 #include <algorithm>
+#include <array>
 #include <set>
 #include <string>
 #include <vector>
@@ -290,6 +291,51 @@ TEST_F(CalibratedExport, AGptqFileIsNeverTheFileOfRoundingToNearest) {
   for (const char* algorithm : {"W8A8_DYNAMIC", "W4A4_DYNAMIC", "W8A8_MXFP8", "W4A4_MXFP4"}) {
     EXPECT_GT(share_of_other_codes(plain(algorithm), fed_back(algorithm)), 0.05) << algorithm;
   }
+}
+
+// Groups and MX blocks keep the stored order; int4 rows with one scale do not.
+TEST_F(CalibratedExport, ActOrderIsChosenByTheGridUnlessItIsSaid) {
+  const auto fed_back = [&](const char* algorithm, FeedbackOrder order) {
+    ExportOptions how = options(algorithm);
+    how.calibration.smoothing = Smoothing::kNone;
+    how.calibration.feedback = ErrorFeedback::kAlways;
+    how.calibration.order = order;
+    return exported(how);
+  };
+  const auto expect_auto_is = [&](FeedbackOrder same, FeedbackOrder other, const char* algorithm) {
+    const fs::path chosen = fed_back(algorithm, FeedbackOrder::kAuto);
+    EXPECT_EQ(share_of_other_codes(chosen, fed_back(algorithm, same)), 0) << algorithm;
+    const fs::path unlike = fed_back(algorithm, other);
+    EXPECT_GT(share_of_other_codes(chosen, unlike), 0.02) << algorithm;
+    for (const char* scale : {"out.weight_scale", "attn.q.weight_scale"}) {
+      EXPECT_TRUE(std::ranges::equal(stored(chosen, scale).buffer().bytes(),
+                                     stored(unlike, scale).buffer().bytes()))
+          << scale << " of " << algorithm;
+    }
+    return std::array{folder_error(chosen), folder_error(unlike)};
+  };
+  for (const char* algorithm : {"W4A16_GPTQ", "W4A4_MXFP4"}) {
+    expect_auto_is(FeedbackOrder::kStored, FeedbackOrder::kByEnergy, algorithm);
+  }
+  expect_auto_is(FeedbackOrder::kByEnergy, FeedbackOrder::kStored, "W4A4_DYNAMIC");
+  const Descriptor d = open_quantized(fed_back("W4A4_MXFP4", FeedbackOrder::kByEnergy)).descriptor;
+  EXPECT_EQ(d.facts.at("calibration"),
+            "range mse, smoothing none, feedback always, order by energy");
+}
+
+TEST_F(CalibratedExport, ALargerRankLeavesLessError) {
+  std::vector<double> errors;
+  for (const int64_t rank : {8, 0, 64}) {
+    ExportOptions how = options("W4A4_MXFP4_SVD");
+    how.svd_rank = rank;
+    const fs::path out = exported(how);
+    const int64_t expected = rank == 0 ? 32 : rank;
+    EXPECT_EQ(stored(out, "out.svd_lowrank_l1").shape(), (Shape{expected, kK}));
+    EXPECT_EQ(stored(out, "out.svd_lowrank_l2").shape(), (Shape{kN, expected}));
+    errors.push_back(folder_error(out));
+  }
+  EXPECT_GT(errors[0], errors[1]);
+  EXPECT_GT(errors[1], errors[2]);
 }
 
 // --- the same bytes ------------------------------------------------------------------------------

@@ -241,6 +241,19 @@ TEST_F(LayerAnalyses, SizePointsFallWithBytes) {
   }
 }
 
+TEST_F(LayerAnalyses, FollowTheTimestepPolicyThatIsGiven) {
+  ExportOptions how = options("");
+  how.calibration.smoothing = Smoothing::kNone;
+  const auto error = [&](const char* policy) {
+    how.timestep_policy = TimestepPolicy::parse(policy);
+    return analyze_layers(model_.store(), how, {"w8a8_timestep"}, context())
+        .layers[0]
+        .choices[0]
+        .error;
+  };
+  EXPECT_NE(error("static"), error("dynamic"));
+}
+
 TEST_F(LayerAnalyses, ExportsReportErrorsOfOutputs) {
   ExportOptions how = options("w8a8_timestep");
   how.output_errors = true;

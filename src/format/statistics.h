@@ -51,14 +51,14 @@ struct AttentionStatistics {
 };
 
 struct Statistics {
-  std::string model{};                         // model_identity() of the float weights
-  int64_t steps = 0;                           // T: denoising steps of a run
-  std::vector<float> sigmas{};                 // [steps] at the start of each, or empty
-  int64_t token_limit = 0;                     // rows that an input's sample may hold
-  std::string run{};                           // of the file that was read (Writer)
-  std::vector<InputStatistics> inputs{};       // by name
+  std::string model{};                            // model_identity() of the float weights
+  int64_t steps = 0;                              // T: denoising steps of a run
+  std::vector<float> sigmas{};                    // [steps] at the start of each, or empty
+  int64_t token_limit = 0;                        // rows that an input's sample may hold
+  std::string run{};                              // of the file that was read (Writer)
+  std::vector<InputStatistics> inputs{};          // by name
   std::vector<AttentionStatistics> attentions{};  // by name; may be none
-  std::map<std::string, std::string> facts{};  // of an unfinished collection
+  std::map<std::string, std::string> facts{};     // of an unfinished collection
 
   const InputStatistics* find(std::string_view name) const;
   const InputStatistics* of_linear(std::string_view linear) const;  // nullptr: no input it reads
@@ -73,8 +73,9 @@ int64_t token_key(std::string_view input, int64_t row) noexcept;
 Statistics read_statistics(const std::filesystem::path& file);
 void write_statistics(const std::filesystem::path& file, const Statistics& statistics);
 
-// Maxima, sums, and the smallest keys of both; attentions that either has. Throws Error(kUsage) when they are of two models, of
-// other steps or inputs, or hold other kinds of statistics.
+// Maxima, sums, and the smallest keys of both; attentions that either has. Throws Error(kUsage)
+// when they are of two models, of other steps or inputs, hold other kinds of statistics, are of
+// an unfinished collection or of one and the same run.
 Statistics merge_statistics(const Statistics& a, const Statistics& b);
 
 }  // namespace mezzotint

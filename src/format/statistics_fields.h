@@ -13,7 +13,7 @@ inline constexpr const char* kModel = "model";
 inline constexpr const char* kSteps = "steps";
 inline constexpr const char* kSigmas = "sigmas";
 inline constexpr const char* kTokens = "tokens";
-inline constexpr std::string_view kMembersPrefix = "members:";  // + input: one linear a line
+inline constexpr std::string_view kMembersPrefix = "members:";      // + input: one linear a line
 inline constexpr std::string_view kAttentionPrefix = "attention:";  // + name: ALGORITHM HEAD_DIM
 inline constexpr std::string_view kFactPrefix = "fact:";
 }  // namespace statistics_keys

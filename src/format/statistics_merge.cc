@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -21,6 +22,15 @@ namespace {
 
 void require_same(std::string_view what, const std::string& a, const std::string& b) {
   if (a != b) differ(what, a, b);
+}
+
+// Sigmas of one schedule may differ in their last bits: our sampler computes them in double, that
+// of diffusers in float.
+bool same_schedule(const Statistics& a, const Statistics& b) {
+  constexpr float kTolerance = 1e-5f;  // neighbours of 1000 steps are 1e-3 apart
+  return a.steps == b.steps && std::ranges::equal(a.sigmas, b.sigmas, [](float x, float y) {
+           return std::abs(x - y) <= kTolerance * std::max(1.0f, std::abs(x));
+         });
 }
 
 // Members are a set: one tool knows them from the model, another in the order they read.
@@ -110,13 +120,24 @@ std::vector<AttentionStatistics> merge_attentions(const Statistics& a, const Sta
 }  // namespace
 
 Statistics merge_statistics(const Statistics& a, const Statistics& b) {
+  if (!a.facts.empty() || !b.facts.empty()) {
+    throw Error(ErrorCode::kUsage, "statistics of an unfinished collection do not merge",
+                {.fix = "mezzotint collect --resume ends it"});
+  }
+  if (!a.run.empty() && a.run == b.run) {
+    throw Error(ErrorCode::kUsage, "the same statistics would count twice",
+                {.expected = "files of different runs",
+                 .found = fmt::format("run {} in both", a.run),
+                 .fix = "name each file once; another --seed collects from other noise"});
+  }
   require_same("models", a.model, b.model);
-  require_same("steps", fmt::format("{} {}", a.steps, fmt::join(a.sigmas, ",")),
-               fmt::format("{} {}", b.steps, fmt::join(b.sigmas, ",")));
+  if (!same_schedule(a, b)) {
+    differ("steps", fmt::format("{} {}", a.steps, fmt::join(a.sigmas, ",")),
+           fmt::format("{} {}", b.steps, fmt::join(b.sigmas, ",")));
+  }
   require_same("numbers of inputs", std::to_string(a.inputs.size()),
                std::to_string(b.inputs.size()));
   Statistics out = a;
-  out.facts.clear();
   out.token_limit = std::max(a.token_limit, b.token_limit);
   for (size_t i = 0; i < a.inputs.size(); ++i) {
     out.inputs[i] = merge_inputs(a.inputs[i], b.inputs[i], out.token_limit);

@@ -124,9 +124,11 @@ class Reader {
                                      int64_t steps) {
     const size_t space = text.find(' ');
     AttentionStatistics attention = {.name = name, .algorithm = text.substr(0, space)};
-    const std::string_view dim = space == std::string::npos ? "" : std::string_view(text).substr(space + 1);
+    const std::string_view dim =
+        space == std::string::npos ? "" : std::string_view(text).substr(space + 1);
     const auto parsed = std::from_chars(dim.data(), dim.data() + dim.size(), attention.head_dim);
-    if (parsed.ec != std::errc() || parsed.ptr != dim.data() + dim.size() || attention.head_dim < 1) {
+    if (parsed.ec != std::errc() || parsed.ptr != dim.data() + dim.size() ||
+        attention.head_dim < 1) {
       fail(fmt::format("metadata {}{} cannot be read", statistics_keys::kAttentionPrefix, name), "",
            "an algorithm and a head_dim", text);
     }

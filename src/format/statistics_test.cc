@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -164,7 +165,24 @@ TEST(Statistics, OtherModelsStepsAndKindsDoNotMerge) {
   refuse("statistics of other steps", [](Statistics& s) { s.sigmas[1] = 0.25f; });
   refuse("statistics of other inputs", [](Statistics& s) { s.inputs[0].gram = {}; });
   refuse("statistics of other inputs", [](Statistics& s) { s.inputs[1].members = {"x"}; });
+  refuse("statistics of an unfinished collection", [](Statistics& s) { s.facts["done"] = "1"; });
   refuse("statistics of other numbers of inputs", [](Statistics& s) { s.inputs.pop_back(); });
+}
+
+// As our sampler and diffusers' scheduler compute one schedule.
+TEST(Statistics, SigmasMayDifferInTheirLastBits) {
+  Statistics a = small_statistics(), b = small_statistics();
+  b.sigmas[1] = std::nextafter(b.sigmas[1], 1.0f);
+  EXPECT_EQ(merge_statistics(a, b).sigmas, a.sigmas);
+  b.sigmas[1] = a.sigmas[1] + 1e-4f;
+  expect_error(ErrorCode::kUsage, {"other steps"}, [&] { merge_statistics(a, b); });
+}
+
+TEST(Statistics, OneFileDoesNotMergeWithItself) {
+  const TempFolder folder;
+  write_statistics(folder.path() / "a.safetensors", small_statistics());
+  const Statistics a = read_statistics(folder.path() / "a.safetensors");
+  expect_error(ErrorCode::kUsage, {"count twice", a.run}, [&] { merge_statistics(a, a); });
 }
 
 TEST(Statistics, MembersMergeInAnyOrder) {

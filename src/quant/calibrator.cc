@@ -106,11 +106,10 @@ std::string to_text(const Calibration& how) {
   constexpr std::array kSmoothings = {"search", "none"};
   constexpr std::array kFeedbacks = {"by name", "always"};
   constexpr std::array kOrders = {"", ", order stored", ", order by energy"};
-  return fmt::format("range {}, smoothing {}, feedback {}{}",
-                     kRanges[static_cast<size_t>(how.range)],
-                     kSmoothings[static_cast<size_t>(how.smoothing)],
-                     kFeedbacks[static_cast<size_t>(how.feedback)],
-                     kOrders[static_cast<size_t>(how.order)]);
+  return fmt::format(
+      "range {}, smoothing {}, feedback {}{}", kRanges[static_cast<size_t>(how.range)],
+      kSmoothings[static_cast<size_t>(how.smoothing)],
+      kFeedbacks[static_cast<size_t>(how.feedback)], kOrders[static_cast<size_t>(how.order)]);
 }
 
 Statistics read_statistics_of(const WeightStore& source, const Calibration& how) {

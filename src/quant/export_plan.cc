@@ -116,20 +116,17 @@ class Planner {
 
   template <typename Predicate>
   bool any_quantized(Predicate fits) const {
-    return std::ranges::any_of(plan_.quantized, [&](const auto& entry) {
-      return fits(*entry.second.algorithm);
-    });
+    return std::ranges::any_of(plan_.quantized,
+                               [&](const auto& entry) { return fits(*entry.second.algorithm); });
   }
 
   // Options that mean nothing to any layer. MX blocks are groups of 32 that are not chosen.
   void check_used() const {
-    const bool blocks = options_.group_size == kMxBlock &&
-                        any_quantized([](const AlgorithmRow& row) {
-                          return has_mx_blocks(*row.contract);
-                        });
-    if (options_.svd_rank != 0 && !any_quantized([](const AlgorithmRow& row) {
-          return row.parameters.low_rank;
-        })) {
+    const bool blocks =
+        options_.group_size == kMxBlock &&
+        any_quantized([](const AlgorithmRow& row) { return has_mx_blocks(*row.contract); });
+    if (options_.svd_rank != 0 &&
+        !any_quantized([](const AlgorithmRow& row) { return row.parameters.low_rank; })) {
       throw Error(ErrorCode::kUsage, "no layer has an algorithm with a low-rank branch",
                   {.expected = "no --svd-rank, or an algorithm such as W4A4_MXFP4_SVD",
                    .found = fmt::format("--svd-rank {}", options_.svd_rank)});

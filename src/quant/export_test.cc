@@ -245,10 +245,21 @@ TEST(Export, WhatCannotBeDoneIsNamed) {
          "W4A16_AWQ needs statistics: mezzotint collect");
   expect({.algorithm = "w8a8_mxfp8", .preset = "none", .group_size = 64}, ErrorCode::kUsage,
          "no layer has an algorithm with groups");
+  expect({.algorithm = "w8a8_mxfp8", .preset = "none", .svd_rank = 16}, ErrorCode::kUsage,
+         "no layer has an algorithm with a low-rank branch");
+  expect({.algorithm = "w4a4_mxfp4_svd", .preset = "none", .svd_rank = -1}, ErrorCode::kUsage,
+         "the rank of low-rank branches is negative");
   const Error same = error_of(
       [&] { export_quantized(source.store(), source.folder / "model", kMixed, context()); });
   EXPECT_EQ(same.code(), ErrorCode::kUsage);
   EXPECT_NE(std::string(same.what()).find("folder of the source"), std::string::npos);
+}
+
+TEST(Export, AGroupOfThirtyTwoIsWhatMxBlocksAre) {
+  const Source source;
+  EXPECT_NO_THROW(export_quantized(source.store(), source.out(),
+                                   {.algorithm = "w4a4_mxfp4", .preset = "none", .group_size = 32},
+                                   context()));
 }
 
 TEST(Export, ASourceThatIsQuantizedAlreadyIsRefused) {

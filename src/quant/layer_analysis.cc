@@ -29,7 +29,8 @@ class Analyzer {
     const bool by_step = std::ranges::any_of(plan_.quantized, [](const auto& entry) {
       return entry.second.algorithm->contract->mode == ActivationMode::kPolicy;
     });
-    if (by_step) policy_ = calibrator_.timestep_policy();
+    if (!by_step) return;
+    policy_ = options_.timestep_policy ? *options_.timestep_policy : calibrator_.timestep_policy();
   }
 
   const ExportPlan& plan() const { return plan_; }

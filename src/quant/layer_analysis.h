@@ -38,8 +38,9 @@ struct AttentionAnalysis {
   std::string name;
   std::string algorithm;
   int64_t head_dim = 0;
-  int64_t bytes = 0;              // of its rotations
-  std::optional<double> error{};  // as of LayerChoice, over the collected run; where it was measured
+  int64_t bytes = 0;  // of its rotations
+  std::optional<double>
+      error{};  // as of LayerChoice, over the collected run; where it was measured
 };
 
 struct ModelAnalysis {

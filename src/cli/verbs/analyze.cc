@@ -92,15 +92,16 @@ nlohmann::json layer_json(const ModelAnalysis& analysis, const LayerAnalysis& la
 }
 
 constexpr const char* kNoAttentionError =
-    "the statistics hold no error of this attention: mezzotint collect measures it where it runs the "
+    "the statistics hold no error of this attention: mezzotint collect measures it where it runs "
+    "the "
     "model; mezzotint compare judges it on images";
 
 void print_attentions(const Session& session, const ModelAnalysis& analysis) {
   bool all_known = true;
   for (const AttentionAnalysis& attention : analysis.attentions) {
-    std::string line = fmt::format("attention {}   {}, head_dim {}, {} of rotations",
-                                   printable(attention.name), attention.algorithm,
-                                   attention.head_dim, human_bytes(attention.bytes));
+    std::string line =
+        fmt::format("attention {}   {}, head_dim {}, {} of rotations", printable(attention.name),
+                    attention.algorithm, attention.head_dim, human_bytes(attention.bytes));
     if (attention.error) line += fmt::format(", {:.1f} dB", sqnr_db(*attention.error));
     all_known = all_known && attention.error.has_value();
     session.print(line);

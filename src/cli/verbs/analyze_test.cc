@@ -124,12 +124,12 @@ TEST_F(AnalyzeVerb, ErrorsOfAttentionsAreThoseOfTheCollectedRun) {
     EXPECT_GT(attention["sqnr_db"], 15);  // e4m3 keeps 4 bits
     EXPECT_LT(attention["sqnr_db"], 60);
   }
-  const CliResult made =
-      run(command("quantize", {"-o", path("out"), "--algo", "w8a16", "--fa", "fp8_dynamic",
-                               "--report", path("r.json")}));
+  const CliResult made = run(command("quantize", {"-o", path("out"), "--algo", "w8a16", "--fa",
+                                                  "fp8_dynamic", "--report", path("r.json")}));
   ASSERT_EQ(made.code, 0) << made.err;
+  const nlohmann::json report = nlohmann::json::parse(file_text(path("r.json")));
   int reported = 0;
-  for (const nlohmann::json& layer : nlohmann::json::parse(file_text(path("r.json")))["layers"]) {
+  for (const nlohmann::json& layer : report["layers"]) {
     if (layer["algorithm"] != "FP8_DYNAMIC") continue;
     ++reported;
     EXPECT_GT(layer["output_sqnr_db"], 15);

@@ -33,9 +33,9 @@ class KilledCollect : public testing::TinyPipelineTest {
   // Two prompts, long enough to be killed in the middle of each.
   std::vector<std::string> command(const std::string& out,
                                    const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> arguments = {"collect", model_,     "-o",  path(out),   "--steps",
-                                          "12",      "--tokens", "128", "--prompts", "2",
-                                          "--gram",  "*"};
+    std::vector<std::string> arguments = {"collect",   model_, "-o",       path(out),
+                                          "--steps",   "12",   "--tokens", "128",
+                                          "--prompts", "2",    "--gram",   "*"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
