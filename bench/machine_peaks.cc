@@ -16,12 +16,12 @@ namespace {
 const PeakLoop* find_loop(Peak peak, Isa isa) {
   switch (peak) {
     case Peak::kInt8Dot:
-      return best_loop(kInt8DotLoops, isa);
+      return best_loop(Arithmetic::kInt8Dot, isa);
     case Peak::kBf16Dot:
-      if (const PeakLoop* loop = best_loop(kBf16DotLoops, isa)) return loop;
-      return best_loop(kFmaLoops, isa);
+      if (const PeakLoop* loop = best_loop(Arithmetic::kBf16Dot, isa)) return loop;
+      return best_loop(Arithmetic::kFloat, isa);
     case Peak::kFma:
-      return best_loop(kFmaLoops, isa);
+      return best_loop(Arithmetic::kFloat, isa);
     case Peak::kMemoryRead:
       return nullptr;
   }
@@ -48,11 +48,10 @@ double rate_of(int threads, int64_t chunks, double amount,
 }
 
 double loop_rate(const PeakLoop& loop, int threads) {
-  constexpr int64_t kTurns = 20'000;  // 300,000 instructions: 0.1 ms
   // A millisecond on one thread; as long as several time slices on several.
   const int64_t chunks = threads == 1 ? 10 : 150 * threads;
-  return rate_of(threads, chunks, loop.operations(kTurns * chunks),
-                 [&](int64_t) { loop.run(kTurns); });
+  return rate_of(threads, chunks, loop.operations(kPeakTurns * chunks),
+                 [&](int64_t) { loop.run(kPeakTurns); });
 }
 
 // Larger than any cache we know of, and never written after the start.
@@ -83,6 +82,11 @@ std::string_view peak_instruction(Peak peak, Isa isa) {
   if (peak == Peak::kMemoryRead) return "64-bit loads";
   const PeakLoop* loop = find_loop(peak, isa);
   return loop == nullptr ? std::string_view() : loop->name;
+}
+
+double instructions_a_cycle(Peak peak, Isa isa) {
+  const PeakLoop* loop = find_loop(peak, isa);
+  return loop == nullptr ? 0 : instructions_a_cycle(*loop);
 }
 
 double measure_peak(Peak peak, Isa isa, int threads) {

@@ -17,6 +17,9 @@ inline constexpr int kPeaks = 4;
 // dot product is vpmaddwd on 16-bit numbers; without bf16 instructions a bf16 one is FMA on floats.
 std::string_view peak_instruction(Peak peak, Isa isa);
 
+// How many of these a core cycle takes (kernels/peak_loops.h): the number of its pipes. 0: none.
+double instructions_a_cycle(Peak peak, Isa isa);
+
 // Operations per second, or bytes per second of kMemoryRead, of `threads` threads together: takes
 // one to 20 milliseconds. 0 when the ISA has no such instruction.
 double measure_peak(Peak peak, Isa isa, int threads);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <ostream>
 #include <span>
 #include <string_view>
@@ -160,6 +161,30 @@ nlohmann::json case_json(const Result& result) {
           {"wall_over_cpu", t.wall_over_cpu}};
 }
 
+// How many instructions of each peak loop a core cycle takes: what every share rests on.
+std::map<std::string_view, double> peak_loops() {
+  std::map<std::string_view, double> rates;
+  for (const Peak peak : {Peak::kInt8Dot, Peak::kBf16Dot, Peak::kFma}) {
+    const double rate = instructions_a_cycle(peak, active_isa());
+    if (rate > 0) rates[peak_instruction(peak, active_isa())] = rate;
+  }
+  return rates;
+}
+
+// Pipes are whole: a loop between 1 and 2 waits for itself, or another hardware thread shares its
+// core.
+void print_peak_loops(std::ostream& out) {
+  constexpr double kNearEnough = 0.06;
+  for (const auto& [name, rate] : peak_loops()) {
+    const bool whole = std::abs(rate - std::round(rate)) <= kNearEnough * rate;
+    out << fmt::format(
+        "peak loop {}: {:.2f} a cycle{}\n", name, rate,
+        whole ? ""
+              : "  [warning: no whole number: shares are of too little, or the core is shared]");
+  }
+  out << '\n';
+}
+
 // One row per path that was measured: the cells of `sets` at one and at two threads.
 struct SetTitle {
   std::string_view set, title;
@@ -231,6 +256,7 @@ void print_bars(std::ostream& out, const std::vector<Result>& results) {
          "M = 16: weights in the caches; M = 1: weights from memory, share of its read rate.\n";
   print_table(out, results, Op::kLinear, kLinearSets);
   print_table(out, results, Op::kAttention, kAttentionSets);
+  print_peak_loops(out);
   out << "Times faster, big shapes, Flux blocks and the demo's step:\n";
   print_ratios(out, results);
 }
@@ -259,6 +285,7 @@ std::string to_json(const std::vector<Result>& results, const std::string& comma
                              {"processor", processor()},
                              {"isa", isa_name(active_isa())},
                              {"memory_read", {memory_read_rate(1), memory_read_rate(2)}},
+                             {"peak_instructions_a_cycle", peak_loops()},
                              {"bars", bars_json()},
                              {"cases", nlohmann::json::array()}};
   for (const Result& result : results) document["cases"].push_back(case_json(result));

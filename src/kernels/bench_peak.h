@@ -5,41 +5,19 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
-#include <cstdint>
-#include <span>
 
 #include "base/cpu_features.h"
 #include "kernels/peak_loops.h"
 
 namespace mezzotint::bench {
 
-inline double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-enum class Arithmetic { kInt8Dot, kBf16Dot, kFloat };
-
-inline std::span<const PeakLoop> loops_of(Arithmetic arithmetic) {
-  switch (arithmetic) {
-    case Arithmetic::kInt8Dot:
-      return kInt8DotLoops;
-    case Arithmetic::kBf16Dot:
-      return kBf16DotLoops;
-    case Arithmetic::kFloat:
-      return kFmaLoops;
-  }
-  return {};
-}
-
 // Operations per second of one thread; 0: not known for this processor.
 inline double measure_peak(Arithmetic arithmetic) {
-  constexpr int64_t kTurns = 20000;  // about 0.1 ms: shorter than a time slice
-  const PeakLoop* loop = best_loop(loops_of(arithmetic), detected_isa());
+  const PeakLoop* loop = best_loop(arithmetic, detected_isa());
   if (loop == nullptr) return 0;
   const double start = seconds_now();
-  loop->run(kTurns);
-  return loop->operations(kTurns) / (seconds_now() - start);
+  loop->run(kPeakTurns);
+  return loop->operations(kPeakTurns) / (seconds_now() - start);
 }
 
 // The best rate of `run` and the best peak, taken in turns.

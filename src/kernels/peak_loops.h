@@ -1,7 +1,8 @@
-// Loops of one arithmetic instruction and nothing else: what a processor can do at most. Benchmarks
-// only.
+// Loops of one arithmetic instruction and nothing else: what a processor can do at most, in one
+// place for bench/ and for the benchmarks beside the code. Benchmarks only.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -10,21 +11,47 @@
 
 namespace mezzotint::bench {
 
-inline constexpr int64_t kInstructionsPerTurn = 15;
+// Independent: 15 sums hide a latency of 5 cycles on two pipes.
+inline constexpr int kSumsOfLoop = 15;
+// 300,000 instructions: 0.1 ms, shorter than a time slice.
+inline constexpr int64_t kPeakTurns = 20'000;
 
 struct PeakLoop {
   std::string_view name;
   Isa isa;
   double lanes;  // products of one instruction
   void (*run)(int64_t turns);
+  double instructions(int64_t turns) const { return static_cast<double>(kSumsOfLoop * turns); }
   double operations(int64_t turns) const {  // a multiplication and an addition are two
-    return 2 * lanes * static_cast<double>(kInstructionsPerTurn * turns);
+    return 2 * lanes * instructions(turns);
   }
 };
 
-// 15 independent accumulators hide a latency of 5 cycles on two pipes. Register 15 is a factor,
-// never a sum: as both it would make every turn wait for the one before.
+// Whether no register that `instruction` names is one of the sums: a factor that is one, too, would
+// make every turn wait for the one before (and did: 80 % of the peak on ymm registers).
+consteval bool has_factors_beside_sums(std::string_view instruction) {
+  constexpr std::string_view kRegister = "mm";
+  int factors = 0;
+  for (size_t at = instruction.find(kRegister); at != std::string_view::npos;
+       at = instruction.find(kRegister, at + 1)) {
+    int number = 0;
+    size_t digit = at + kRegister.size();
+    if (digit == instruction.size()) break;  // the sum, whose number follows
+    for (; digit < instruction.size() && instruction[digit] >= '0' && instruction[digit] <= '9';
+         ++digit) {
+      number = 10 * number + instruction[digit] - '0';
+    }
+    if (number < kSumsOfLoop) return false;
+    ++factors;
+  }
+  return factors == 2;
+}
+static_assert(has_factors_beside_sums("vpmaddwd %%ymm15, %%ymm15, %%ymm"));
+static_assert(!has_factors_beside_sums("vpmaddwd %%ymm14, %%ymm15, %%ymm"));
+static_assert(!has_factors_beside_sums("vpmaddwd %%ymm15, %%ymm"));
+
 #define MZ_TURNS(instruction)                                                                 \
+  static_assert(has_factors_beside_sums(instruction));                                        \
   asm volatile("1:\n" instruction "0\n" instruction "1\n" instruction "2\n" instruction       \
                "3\n" instruction "4\n" instruction "5\n" instruction "6\n" instruction        \
                "7\n" instruction "8\n" instruction "9\n" instruction "10\n" instruction       \
@@ -57,12 +84,67 @@ inline constexpr PeakLoop kFmaLoops[] = {
 };
 #undef MZ_TURNS
 
+enum class Arithmetic : uint8_t { kInt8Dot, kBf16Dot, kFloat };
+
+constexpr std::span<const PeakLoop> loops_of(Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::kInt8Dot:
+      return kInt8DotLoops;
+    case Arithmetic::kBf16Dot:
+      return kBf16DotLoops;
+    case Arithmetic::kFloat:
+      return kFmaLoops;
+  }
+  return {};
+}
+
 // The best that a processor of `isa` runs, or null.
-inline const PeakLoop* best_loop(std::span<const PeakLoop> loops, Isa isa) {
-  for (const PeakLoop& loop : loops) {
+inline const PeakLoop* best_loop(Arithmetic arithmetic, Isa isa) {
+  for (const PeakLoop& loop : loops_of(arithmetic)) {
     if (loop.isa <= isa) return &loop;
   }
   return nullptr;
+}
+
+inline double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// 64 additions a turn, each of which waits for the one before: a clock of core cycles, which the
+// time stamp counter is not.
+inline void run_cycles(int64_t turns) {
+  uint64_t value = 1;
+  asm volatile(
+      "1:\n"
+      ".rept 64\n"
+      "add %1, %1\n"
+      ".endr\n"
+      "dec %0\n"
+      "jnz 1b\n"
+      : "+r"(turns), "+r"(value)::"cc");
+}
+
+// How many of the loop's instructions a core cycle takes: 1 or 2, the number of pipes, unless the
+// loop waits for itself or another hardware thread shares the core. The best of many samples of 10
+// us, in turns, so that no time slice is ever needed whole.
+inline double instructions_a_cycle(const PeakLoop& loop) {
+  constexpr int kSamples = 1000;
+  constexpr int64_t kTurns = 2'000, kClockTurns = 500;
+  constexpr double kCycles = 64.0 * kClockTurns;
+  double loop_seconds = 1e30, clock_seconds = 1e30;
+  const auto shorten = [](double& best, double since) {
+    const double seconds = seconds_now() - since;
+    best = seconds < best ? seconds : best;
+  };
+  for (int i = 0; i < kSamples; ++i) {
+    const double start = seconds_now();
+    loop.run(kTurns);
+    shorten(loop_seconds, start);
+    const double second = seconds_now();
+    run_cycles(kClockTurns);
+    shorten(clock_seconds, second);
+  }
+  return loop.instructions(kTurns) / loop_seconds / (kCycles / clock_seconds);
 }
 
 }  // namespace mezzotint::bench
