@@ -134,16 +134,30 @@ class RecipeReader {
     }
   }
 
+  // What `parse` gives; its errors name the key, the file and the line.
+  template <typename Parse>
+  auto parsed(const YAML::Node& map, const char* key, const Parse& parse) const {
+    const std::string text = in_.text(map, key);
+    try {
+      return parse(text);
+    } catch (const Error& error) {
+      in_.fail(key, error.details().expected, text, map[key], error.details().fix);
+    }
+  }
+
   // A policy, or the parts of a run that are dynamic and static.
   void read_timestep(const YAML::Node& root, const YAML::Node& node, Recipe& recipe) const {
     if (!node.IsMap()) {
-      recipe.options.timestep_policy = TimestepPolicy::parse(in_.text(root, "timestep"));
+      recipe.options.timestep_policy = parsed(root, "timestep", &TimestepPolicy::parse);
       return;
     }
     in_.check_keys(node, {"dynamic", "static"});
     for (const auto& [key, mode] :
          {std::pair{"dynamic", StepMode::kDynamic}, std::pair{"static", StepMode::kStatic}}) {
-      if (node[key]) recipe.step_shares.push_back(parse_step_share(mode, in_.text(node, key)));
+      if (!node[key]) continue;
+      recipe.step_shares.push_back(parsed(node, key, [mode = mode](const std::string& text) {
+        return parse_step_share(mode, text);
+      }));
     }
   }
 

@@ -186,9 +186,10 @@ TEST(Recipe, NamesWhatItDoesNotKnow) {
   refuse("{mezzotint: 1, calibration: {static_tolerance: -1}}",
          {"'static_tolerance'", "0 or more"});
   refuse("{mezzotint: 1, output: {max_shard_size: big}}", {"5GB", "got big"});
-  refuse("{mezzotint: 1, timestep: sometimes}", {"timestep policy", "sometimes"});
+  refuse("{mezzotint: 1, timestep: sometimes}", {"'timestep'", "r.yaml:1", "got sometimes"});
   refuse("{mezzotint: 1, timestep: {late: \"0.5..1\"}}", {"'late'", "dynamic, static"});
-  refuse("{mezzotint: 1, timestep: {static: \"1..0.5\"}}", {"denoising steps", "got 1..0.5"});
+  refuse("{mezzotint: 1, timestep: {static: \"1..0.5\"}}",
+         {"'static'", "r.yaml:1", "FIRST..LAST", "got 1..0.5"});
   refuse("{mezzotint: 1, gates: {min_sqnr_db: [1]}}", {"'min_sqnr_db'", "a list"});
   refuse("[1, 2", {"YAML"});
   refuse("- 1", {"a map"});
