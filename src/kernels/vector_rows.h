@@ -1,8 +1,9 @@
 // What every ISA folder offers from the shared sources float_ops.inl, quantize_rows.inl,
-// quantize_mx.inl and weight_ops.inl.
+// quantize_mx.inl and weight_ops.inl; and some of them from float_product.inl.
 #pragma once
 
 #include "kernels/float_ops.h"
+#include "kernels/float_product.h"
 #include "kernels/ops.h"
 #include "kernels/weight_ops.h"
 
@@ -19,3 +20,10 @@ MZ_VECTOR_ROWS(avx2)
 MZ_VECTOR_ROWS(avx512)
 
 #undef MZ_VECTOR_ROWS
+
+namespace mezzotint::portable {
+void add_product(const FloatProduct& t) noexcept;
+}
+namespace mezzotint::avx2 {
+void add_product(const FloatProduct& t) noexcept;
+}

@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -12,6 +13,7 @@
 #include "quant/calibrator.h"
 #include "quant/statistics_check.h"
 #include "quant/write_layer.h"
+#include "solve/low_rank.h"
 #include "solve/outputs.h"
 
 namespace mezzotint {
@@ -21,42 +23,52 @@ constexpr int64_t kProgram = int64_t{64} << 20;  // code, threads, names, the he
 constexpr int64_t kFloat = 4;
 constexpr int64_t kRowsAtOnce = 128;       // of the weight, per thread (gptq.cc)
 constexpr int64_t kBytesPerRowEntry = 13;  // weight, target, error and code of GPTQ
-constexpr int64_t kSketch = 64;            // columns of the low-rank solver
 constexpr int64_t kTrialWeights = int64_t{1} << 22;
-constexpr int kTrials = 2;             // the first one warms up
-constexpr double kSplitProducts = 10;  // of the weight with a sketch (low_rank.cc)
-constexpr double kStepProducts = 3;
-constexpr double kAlternatingSteps = 8;  // write_layer.cc
+constexpr int kTrials = 4;               // the first one reads the weights and warms up
 constexpr double kSmoothingTrials = 39;  // smoothing.h
 constexpr double kSearchRows = 256;      // input_calibration.h
 constexpr double kSearchOutputs = 512;   // calibrator.cc
 
-int64_t source_bytes(const WeightStore& source, const SelectedLayer& layer) {
-  int64_t bytes = source.info(layer.name + ".weight").bytes;
-  if (layer.has_bias) bytes += source.info(layer.name + ".bias").bytes;
-  return bytes;
+// What a tensor of the source takes while it passes through an export.
+struct Held {
+  std::string name;
+  int64_t source = 0;   // from when it is read ahead until it is written
+  int64_t work = 0;     // while it is quantized
+  int64_t written = 0;  // while the next one is
+};
+
+LowRankCost branch_cost(const ExportPlan& plan, const SelectedLayer& layer,
+                        const ExportOptions& options, int threads) {
+  const AlgorithmParameters& how = layer.algorithm->parameters;
+  return low_rank_cost(
+      layer.n, layer.k, plan.write_options.rank,
+      uses_input(*layer.algorithm, options.calibration) ? kAlternatingSteps : 0,
+      how.weights == Granularity::kPerTensor ? RoundedBy::kTensor : RoundedBy::kRow, threads);
 }
 
-int64_t layer_bytes(const ExportPlan& plan, const WeightStore& source, const SelectedLayer& layer,
-                    const ExportOptions& options, int threads) {
+Held held_by(const ExportPlan& plan, const SelectedLayer& layer, const ExportOptions& options,
+             int threads) {
   const Calibration& how = options.calibration;
   const bool calibrated = uses_input(*layer.algorithm, how);
   const int64_t floats = layer.n * layer.k * kFloat;
-  // Its own and, read ahead, that of the next layer, which may be as large.
-  int64_t bytes =
-      2 * source_bytes(source, layer) + threads * kRowsAtOnce * layer.k * kBytesPerRowEntry;
+  Held held = {.name = layer.name};
+  held.work = threads * kRowsAtOnce * layer.k * kBytesPerRowEntry;
   for (const PlannedTensor& t : planned_tensors(layer, plan.write_options, options)) {
-    // As solved, as written, and those of the layer before, which may be as large.
-    bytes += 3 * byte_count(t.tensor.dtype, t.tensor.shape);
+    const int64_t bytes = byte_count(t.tensor.dtype, t.tensor.shape);
+    held.work += 2 * bytes;  // as solved, and as written
+    held.written += bytes;
   }
-  if (smoothed_of(layer, options) == Smoothed::kYes) bytes += floats;
+  if (smoothed_of(layer, options) == Smoothed::kYes) held.work += floats;
   if (layer.algorithm->parameters.low_rank) {
-    // The weight and the residual; of alternating steps, what to fit and what was rounded.
-    bytes += (calibrated ? 4 : 2) * floats + (layer.n + layer.k) * kSketch * 3 * kFloat;
+    held.work += floats + branch_cost(plan, layer, options, threads).bytes;  // the residual
+    // Measuring makes rows of the branch.
+    held.written += threads * kRowsAtOnce * layer.k * kFloat;
   }
   // The Gram matrix of the file or the sample, smoothed, and its factor.
-  if (calibrated && needs_gram(*layer.algorithm, how)) bytes += 3 * layer.k * layer.k * kFloat;
-  return bytes;
+  if (calibrated && needs_gram(*layer.algorithm, how)) {
+    held.work += 3 * layer.k * layer.k * kFloat;
+  }
+  return held;
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -83,6 +95,7 @@ Tensor trial_rows(const WeightStore& source, const SelectedLayer& layer) {
   return Tensor(w.dtype(), {rows, layer.k}, w.buffer().slice(0, bytes));
 }
 
+// Of making codes and scales, and nothing else.
 double seconds_per_weight(const WeightStore& source, const SelectedLayer& layer,
                           WriteOptions options, const ExecContext& ctx) {
   options.calibration = nullptr;
@@ -90,7 +103,7 @@ double seconds_per_weight(const WeightStore& source, const SelectedLayer& layer,
   double best = std::numeric_limits<double>::infinity();
   for (int trial = 0; trial < kTrials; ++trial) {
     const auto start = std::chrono::steady_clock::now();
-    rounded_weight(*layer.algorithm, rows, options, ctx);
+    nearest_params(*layer.algorithm, rows, options, ctx);
     best = std::min(best, seconds_since(start));
   }
   return best / static_cast<double>(rows.size());
@@ -102,17 +115,14 @@ struct Work {
 };
 
 // Of a layer whose input no other layer shares.
-Work work_of(const SelectedLayer& layer, const ExportOptions& options) {
+Work work_of(const ExportPlan& plan, const SelectedLayer& layer, const ExportOptions& options) {
   const Calibration& how = options.calibration;
   const auto n = static_cast<double>(layer.n), k = static_cast<double>(layer.k);
   const bool calibrated = uses_input(*layer.algorithm, how);
   Work work;
   if (layer.algorithm->parameters.low_rank) {
-    work.operations += kSplitProducts * 2 * n * k * kSketch;
-    if (calibrated) {
-      work.operations += kAlternatingSteps * kStepProducts * 2 * n * k * kSketch;
-      work.roundings += kAlternatingSteps;
-    }
+    work.operations += branch_cost(plan, layer, options, 1).operations;
+    if (calibrated) work.roundings += kAlternatingSteps;
   }
   if (!calibrated) return work;
   if (needs_gram(*layer.algorithm, how)) work.operations += k * k * k / 3 + n * k * k;
@@ -126,10 +136,25 @@ Work work_of(const SelectedLayer& layer, const ExportOptions& options) {
 
 MemoryNeeds memory_needs(const ExportPlan& plan, const WeightStore& source,
                          const ExportOptions& options, int threads) {
+  std::vector<Held> held;  // in the order in which they are written
+  int64_t largest = 0;     // of the source
+  for (const TensorInfo& tensor : source.tensors()) {
+    const auto layer = plan.quantized.find(tensor.name);
+    held.push_back(layer == plan.quantized.end() ? Held{.name = tensor.name}
+                                                 : held_by(plan, layer->second, options, threads));
+    held.back().source = tensor.bytes;
+    largest = std::max(largest, tensor.bytes);
+  }
   MemoryNeeds most;
-  for (const auto& [weight, layer] : plan.quantized) {
-    const int64_t bytes = layer_bytes(plan, source, layer, options, threads);
-    if (bytes > most.bytes) most = {.bytes = bytes, .layer = layer.name};
+  for (size_t i = 0; i < held.size(); ++i) {
+    int64_t bytes = held[i].source + held[i].work;
+    if (options.workers > 1) {
+      bytes += 2 * largest + held[i].written;  // any tensor may be its neighbour
+    } else {
+      if (i > 0) bytes += held[i - 1].source + held[i - 1].written;  // being measured and written
+      if (i + 1 < held.size()) bytes += held[i + 1].source;          // read ahead
+    }
+    if (bytes > most.bytes) most = {.bytes = bytes, .layer = held[i].name};
   }
   most.bytes += kProgram;
   return most;
@@ -153,7 +178,7 @@ double estimated_seconds(const ExportPlan& plan, const WeightStore& source,
   for (const auto& [weight, layer] : plan.quantized) {
     const auto [entry, is_new] = measured.try_emplace({layer.algorithm, layer.k}, 0.0);
     if (is_new) entry->second = seconds_per_weight(source, layer, plan.write_options, ctx);
-    const Work work = work_of(layer, options);
+    const Work work = work_of(plan, layer, options);
     seconds += work.roundings * entry->second * static_cast<double>(layer.n * layer.k);
     operations += work.operations;
   }

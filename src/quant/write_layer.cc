@@ -26,8 +26,6 @@
 namespace mezzotint {
 namespace {
 
-constexpr int kAlternatingSteps = 8;
-
 void check_finite(const FloatLayer& layer, const ExecContext& ctx) {
   const std::optional<int64_t> bad = first_row_not_finite(layer.weight, ctx);
   if (!bad) return;
@@ -114,15 +112,27 @@ LinearParams solve_weight(const AlgorithmRow& row, const Tensor& w, const LayerD
   return params;
 }
 
+// What alternating steps round with. A tile of rows is rounded on the thread that made it.
+ResidualRounding residual_rounding(const AlgorithmRow& row, const LayerDims& dims,
+                                   const WriteOptions& options, const ExecContext& ctx) {
+  const bool by_tensor = row.parameters.weights == Granularity::kPerTensor;
+  const ExecContext inner = by_tensor ? ctx : ExecContext({.threads = 1});
+  const auto round = [&row, dims, &options, inner](const Tensor& rows, std::span<float> values) {
+    LayerDims part = dims;
+    part.n = rows.dim(0);
+    const LinearParams params = nearest(row, rows, part, options, inner);
+    EffectiveWeight(params).codes(0, values);
+  };
+  return {.by = by_tensor ? RoundedBy::kTensor : RoundedBy::kRow, .round = round};
+}
+
 Tensor split_off_low_rank(const AlgorithmRow& row, const Tensor& w, const LayerDims& dims,
                           const WriteOptions& options, LowRankSplit& split,
                           const ExecContext& ctx) {
   split = split_low_rank(w, dims.rank, ctx);
   if (options.calibration != nullptr) {
-    const auto rounded = [&](const Tensor& residual) {
-      return code_values(nearest(row, residual, dims, options, ctx), ctx);
-    };
-    split = alternate_low_rank(w, std::move(split), rounded, kAlternatingSteps, ctx);
+    split = alternate_low_rank(w, std::move(split), residual_rounding(row, dims, options, ctx),
+                               kAlternatingSteps, ctx);
   }
   return split.residual;
 }
@@ -208,10 +218,14 @@ void make_static(const std::vector<AffineParams>& scales, LinearParams& params) 
   }
 }
 
+LinearParams nearest_params(const AlgorithmRow& row, const Tensor& w, const WriteOptions& options,
+                            const ExecContext& ctx) {
+  return nearest(row, w, written_dims(row, w.dim(0), w.dim(1), options), options, ctx);
+}
+
 Tensor rounded_weight(const AlgorithmRow& row, const Tensor& w, const WriteOptions& options,
                       const ExecContext& ctx) {
-  const LayerDims dims = written_dims(row, w.dim(0), w.dim(1), options);
-  return code_values(nearest(row, w, dims, options, ctx), ctx);
+  return code_values(nearest_params(row, w, options, ctx), ctx);
 }
 
 LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer,

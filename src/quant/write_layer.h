@@ -10,8 +10,13 @@
 
 namespace mezzotint {
 
-// w:[n,k] rounded to nearest as the algorithm would, without smoothing, low rank or statistics:
-// F32 [n,k].
+inline constexpr int kAlternatingSteps = 8;  // of calibrated low-rank branches
+
+// Codes and scales of w:[n,k] rounded to nearest as the algorithm would, without smoothing, low
+// rank or statistics.
+LinearParams nearest_params(const AlgorithmRow& row, const Tensor& w, const WriteOptions& options,
+                            const ExecContext& ctx);
+// The values they stand for: F32 [n,k].
 Tensor rounded_weight(const AlgorithmRow& row, const Tensor& w, const WriteOptions& options,
                       const ExecContext& ctx);
 

@@ -5,80 +5,63 @@
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <random>
-#include <span>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
+#include "base/cpu_features.h"
 #include "base/parallel_for.h"
+#include "base/workspace.h"
+#include "kernels/float_product.h"
 #include "solve/outputs.h"
+#include "solve/sketch.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
 namespace {
 
-using FloatMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using DoubleMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
 constexpr uint32_t kSeed = 42;
-constexpr int64_t kOversampling = 8;
-constexpr int64_t kStepOversampling = 32;  // of alternating steps, whose spectrum decays slowly
-constexpr int kIterations = 4;
-constexpr int kFirstStepIterations = 1;  // later steps go on from the whole subspace of the last
-constexpr int64_t kRowBlock = 256;       // rows of one product: fixed, whatever the threads are
-constexpr double kLeastPivot = 1e-6;     // of Cholesky factors, over the largest: 1e-12 in the Gram
-constexpr double kLeastSingularValue = 1e-7;  // over the largest: less is noise of the Gram
+constexpr int64_t kColumns = 16;  // of a sketch: a multiple, what a register holds
+// Of the Krylov space, each half as wide as the branch. Of the same products with w narrow blocks
+// get more than wide ones (640 x 1728, noise, rank 32: 0.946 of the best sum of squares, 3 blocks
+// of 32 columns 0.918; four steps of subspace iteration with 40 columns, twice the work, 0.937).
+constexpr int kBlocks = 6;
+constexpr int64_t kStepColumns = 32;  // of alternating steps, beside those of the branch
+constexpr double kLeastPivot = 1e-6;  // of Cholesky factors, over the largest: 1e-12 in the Gram
+constexpr double kLeastPart = 1e-7;  // eigenvalue of a scaled Gram, over the largest: less is noise
+constexpr double kLeastSingularValue = 1e-7;  // over the largest: the same
 
 int as_int(int64_t size) { return static_cast<int>(size); }
 
-// w as F32, in place where it is.
-Tensor as_floats(const Tensor& w) {
-  const bool aligned = reinterpret_cast<uintptr_t>(w.raw()) % alignof(float) == 0;
-  return w.dtype() == DType::kF32 && aligned ? w : widened(w);
-}
+// --- small matrices ------------------------------------------------------------------------------
 
-FloatMatrix floats_of(const Tensor& w) {
-  FloatMatrix m(w.dim(0), w.dim(1));
-  widen_into(w, {m.data(), static_cast<size_t>(m.size())});
-  return m;
-}
-
-// Calls fn(first, rows) for blocks of [0, n), on the threads of ctx.
-template <typename Fn>
-void for_each_block(int64_t n, const ExecContext& ctx, const Fn& fn) {
-  parallel_for(ctx, (n + kRowBlock - 1) / kRowBlock, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      fn(i * kRowBlock, std::min(kRowBlock, n - i * kRowBlock));
-    }
-  });
-}
-
-// a b, a:[n,k] F32, by blocks of rows of a.
-FloatMatrix product(const Tensor& a, const FloatMatrix& b, const ExecContext& ctx) {
-  const int64_t k = a.dim(1);
-  FloatMatrix c(a.dim(0), b.cols());
-  for_each_block(a.dim(0), ctx, [&](int64_t first, int64_t rows) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, as_int(rows), as_int(b.cols()),
-                as_int(k), 1.0f, a.data<float>() + first * k, as_int(k), b.data(), as_int(b.cols()),
-                0.0f, c.data() + first * c.cols(), as_int(c.cols()));
-  });
+DoubleMatrix times(const DoubleMatrix& a, const DoubleMatrix& b) {
+  DoubleMatrix c(a.rows(), b.cols());
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, as_int(a.rows()), as_int(b.cols()),
+              as_int(a.cols()), 1.0, a.data(), as_int(a.cols()), b.data(), as_int(b.cols()), 0.0,
+              c.data(), as_int(c.cols()));
   return c;
 }
 
-// a^T b by blocks of columns of a.
-FloatMatrix transposed_product(const Tensor& a, const FloatMatrix& b, const ExecContext& ctx) {
-  const int64_t k = a.dim(1);
-  FloatMatrix c(k, b.cols());
-  for_each_block(k, ctx, [&](int64_t first, int64_t columns) {
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, as_int(columns), as_int(b.cols()),
-                as_int(a.dim(0)), 1.0f, a.data<float>() + first, as_int(k), b.data(),
-                as_int(b.cols()), 0.0f, c.data() + first * c.cols(), as_int(c.cols()));
-  });
+// a^T b
+DoubleMatrix transposed_times(const DoubleMatrix& a, const DoubleMatrix& b) {
+  DoubleMatrix c(a.cols(), b.cols());
+  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, as_int(a.cols()), as_int(b.cols()),
+              as_int(a.rows()), 1.0, a.data(), as_int(a.cols()), b.data(), as_int(b.cols()), 0.0,
+              c.data(), as_int(c.cols()));
   return c;
 }
 
-// --- orthonormal bases ---------------------------------------------------------------------------
+// [a b]
+DoubleMatrix beside(const DoubleMatrix& a, const DoubleMatrix& b) {
+  if (a.cols() == 0) return b;
+  DoubleMatrix both(a.rows(), a.cols() + b.cols());
+  both << a, b;
+  return both;
+}
 
 // m R^-1 with m^T m = R^T R; nothing where m's columns are nearly dependent.
 std::optional<DoubleMatrix> cholesky_qr(DoubleMatrix m) {
@@ -95,42 +78,58 @@ std::optional<DoubleMatrix> cholesky_qr(DoubleMatrix m) {
   return m;
 }
 
-// An orthonormal basis of the columns: twice Cholesky QR in double (Yamamoto et al., 2015), where
-// that fails Householder QR.
-FloatMatrix orthonormal(const FloatMatrix& m) {
-  std::optional<DoubleMatrix> q = cholesky_qr(m.cast<double>());
+// An orthonormal basis of the columns: twice Cholesky QR (Yamamoto et al., 2015), where that fails
+// Householder QR.
+DoubleMatrix orthonormal(const DoubleMatrix& m) {
+  std::optional<DoubleMatrix> q = cholesky_qr(m);
   if (q) q = cholesky_qr(*std::move(q));
-  if (q) return q->cast<float>();
-  const Eigen::HouseholderQR<Eigen::MatrixXf> qr(m);
-  return qr.householderQ() * Eigen::MatrixXf::Identity(m.rows(), m.cols());
+  if (q) return *std::move(q);
+  const Eigen::HouseholderQR<Eigen::MatrixXd> qr(m);
+  return qr.householderQ() * Eigen::MatrixXd::Identity(m.rows(), m.cols());
 }
 
-FloatMatrix gaussian(int64_t rows, int64_t cols) {
+DoubleMatrix gaussian(int64_t rows, int64_t cols) {
   std::mt19937 random(kSeed);
   std::normal_distribution<float> normal;
-  FloatMatrix m(rows, cols);
-  std::generate_n(m.data(), m.size(), [&] { return normal(random); });
+  DoubleMatrix m(rows, cols);
+  std::generate_n(m.data(), m.size(), [&] { return double{normal(random)}; });
   return m;
 }
 
-// --- factors -------------------------------------------------------------------------------------
+// --- subspaces -----------------------------------------------------------------------------------
 
-// w ~ left right^T, left:[n,q] with orthonormal columns, right:[k,q].
+// `left` spans a part of the columns of t:[n,k], right = t^T left.
 struct Subspace {
-  FloatMatrix left;
-  FloatMatrix right;
+  DoubleMatrix left;   // [n,m]
+  DoubleMatrix right;  // [k,m]
 };
 
-Subspace leading_subspace(const Tensor& w, const FloatMatrix& start, int iterations,
-                          const ExecContext& ctx) {
-  FloatMatrix left = orthonormal(product(w, start, ctx));
-  for (int i = 0; i < iterations; ++i) {
-    const FloatMatrix right = orthonormal(transposed_product(w, left, ctx));
-    left = orthonormal(product(w, right, ctx));
-  }
-  FloatMatrix right = transposed_product(w, left, ctx);
-  return {std::move(left), std::move(right)};
+int64_t sketch_width(int64_t wanted, int64_t n, int64_t k) {
+  const int64_t columns = (wanted + kColumns - 1) / kColumns * kColumns;
+  return std::min({columns, n, k});
 }
+
+int64_t block_width(int64_t rank, int64_t n, int64_t k) {
+  return sketch_width((rank + 1) / 2, n, k);
+}
+
+// What t, t t^T t, ... make of x:[k,l]: `blocks` of them, fewer where they fill the space.
+Subspace krylov_space(const RowSource& t, DoubleMatrix x, int blocks, const ExecContext& ctx) {
+  Subspace space;
+  DoubleMatrix basis = x;  // orthonormal
+  for (int block = 0;; ++block) {
+    const Sketch s = sketch_of(t, x.cast<float>(), ctx);
+    space.left = beside(space.left, s.left.cast<double>());
+    space.right = beside(space.right, s.right);
+    const bool is_whole = space.left.cols() >= std::min(t.n, t.k);
+    if (block + 1 == blocks || is_whole) return space;
+    const DoubleMatrix known = times(basis, transposed_times(basis, s.right));
+    x = orthonormal(s.right - known);
+    basis = beside(basis, x);
+  }
+}
+
+// --- factors -------------------------------------------------------------------------------------
 
 // As files hold them.
 struct Factors {
@@ -144,106 +143,225 @@ Tensor as_bf16(const FloatMatrix& m) {
   return t;
 }
 
-// The first `rank` triplets of left right^T: up = U S, down = V^T. The singular vectors come from
-// the q x q Gram matrix of `right`, in double.
-Factors leading_factors(const Subspace& s, int64_t rank) {
-  const DoubleMatrix right = s.right.cast<double>();
-  const int k = as_int(right.rows()), q = as_int(right.cols());
-  DoubleMatrix gram(q, q);
-  cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, q, k, 1.0, right.data(), q, 0.0, gram.data(),
-              q);
-  const Eigen::MatrixXd whole = gram.selfadjointView<Eigen::Upper>();
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(whole);
-  const Eigen::MatrixXd vectors = solver.eigenvectors().rightCols(rank).rowwise().reverse();
-  const Eigen::VectorXd values =
-      solver.eigenvalues().tail(rank).reverse().cwiseMax(0.0).cwiseSqrt();
-  DoubleMatrix over = vectors;  // columns over their singular value
-  for (int64_t i = 0; i < rank; ++i) {
-    const bool is_noise = values(i) <= kLeastSingularValue * values(0);
-    over.col(i) *= is_noise ? 0.0 : 1.0 / values(i);
+// Coefficients that make orthonormal columns of m's, those that are noise left out:
+// (m c)^T (m c) = 1.
+DoubleMatrix orthonormal_coefficients(const DoubleMatrix& m) {
+  const DoubleMatrix gram = transposed_times(m, m);
+  // Columns of one length: how much they depend on each other is all that is left.
+  const Eigen::VectorXd lengths = gram.diagonal().cwiseSqrt();
+  const Eigen::VectorXd over = (lengths.array() > 0).select(lengths.cwiseInverse(), 0.0);
+  const Eigen::MatrixXd scaled = over.asDiagonal() * gram * over.asDiagonal();
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(scaled);
+  const Eigen::VectorXd& parts = solver.eigenvalues();  // in rising order
+  const double least = kLeastPart * std::max(parts(parts.size() - 1), 0.0);
+  const int64_t kept = (parts.array() > least).count();
+  const Eigen::VectorXd roots = parts.tail(kept).cwiseSqrt().cwiseInverse();
+  return over.asDiagonal() * solver.eigenvectors().rightCols(kept) * roots.asDiagonal();
+}
+
+// The first `rank` singular triplets of t within the subspace: up = U S, down = V^T; zeros where
+// there are fewer.
+Factors leading_factors(const Subspace& space, int64_t rank) {
+  const DoubleMatrix basis = orthonormal_coefficients(space.left);
+  const DoubleMatrix gram = transposed_times(space.right, space.right);
+  const Eigen::MatrixXd projected = basis.transpose() * gram * basis;
+  DoubleMatrix to_up = DoubleMatrix::Zero(space.left.cols(), rank), to_down = to_up;
+  if (projected.size() > 0) {
+    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(projected);
+    const int64_t last = projected.cols() - 1;
+    const double most = std::sqrt(std::max(solver.eigenvalues()(last), 0.0));
+    for (int64_t i = 0; i < std::min(rank, last + 1); ++i) {
+      const double value = std::sqrt(std::max(solver.eigenvalues()(last - i), 0.0));
+      if (value <= kLeastSingularValue * most) break;
+      const Eigen::VectorXd column = basis * solver.eigenvectors().col(last - i);
+      to_up.col(i) = column * value;
+      to_down.col(i) = column / value;
+    }
   }
-  DoubleMatrix down(k, rank);
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, k, as_int(rank), q, 1.0, right.data(), q,
-              over.data(), as_int(rank), 0.0, down.data(), as_int(rank));
-  const DoubleMatrix scaled = vectors * values.asDiagonal();
-  return {.down = as_bf16(down.transpose().cast<float>()),
-          .up = as_bf16((s.left.cast<double>() * scaled).cast<float>())};
+  return {.down = as_bf16(times(space.right, to_down).transpose().cast<float>()),
+          .up = as_bf16(times(space.left, to_up).cast<float>())};
 }
 
-int64_t sketch_width(const Tensor& w, int64_t wanted) {
-  return std::min({wanted, w.dim(0), w.dim(1)});
+// -(up down), to be added to rows of the weight.
+class NegatedBranch {
+ public:
+  explicit NegatedBranch(const Factors& factors)
+      : up_(factors.up.dim(0), factors.up.dim(1)), down_(factors.down.dim(0), factors.down.dim(1)) {
+    widen_into(factors.up, {up_.data(), static_cast<size_t>(up_.size())});
+    widen_into(factors.down, {down_.data(), static_cast<size_t>(down_.size())});
+    up_ = -up_;
+  }
+
+  void add_to(int64_t first, int64_t rows, float* out) const {
+    add_product(active_isa())({.a = up_.data() + first * up_.cols(),
+                               .a_row = up_.cols(),
+                               .a_step = 1,
+                               .b = down_.data(),
+                               .b_step = down_.cols(),
+                               .c = out,
+                               .c_row = down_.cols(),
+                               .rows = rows,
+                               .steps = up_.cols(),
+                               .columns = down_.cols()});
+  }
+
+ private:
+  FloatMatrix up_, down_;
+};
+
+void widen_rows(const Tensor& w, const RowTile& tile) {
+  const int64_t k = w.dim(1);
+  for (int64_t i = 0; i < tile.rows; ++i) {
+    widen_range(w, (tile.first + i) * k, {tile.data + i * tile.stride, static_cast<size_t>(k)});
+  }
 }
 
-// residual = w - up down, of the rounded factors.
-void subtract(const Tensor& w, const Factors& factors, const Tensor& residual,
-              const ExecContext& ctx) {
-  const FloatMatrix up = floats_of(factors.up), down = floats_of(factors.down);
-  const int64_t k = w.dim(1), rank = up.cols();
-  auto* out = residual.mutable_data<float>();
-  for_each_block(w.dim(0), ctx, [&](int64_t first, int64_t rows) {
-    std::copy_n(w.data<float>() + first * k, rows * k, out + first * k);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, as_int(rows), as_int(k), as_int(rank),
-                -1.0f, up.data() + first * rank, as_int(rank), down.data(), as_int(k), 1.0f,
-                out + first * k, as_int(k));
+// w - up down, of the rounded factors.
+Tensor residual_of(const Tensor& w, const Factors& factors, const ExecContext& ctx) {
+  const int64_t n = w.dim(0), k = w.dim(1);
+  const Tensor residual = Tensor::allocate(DType::kF32, w.shape());
+  const NegatedBranch branch(factors);
+  parallel_for(ctx, n, kSketchRows, [&](int64_t begin, int64_t end) {
+    float* rows = residual.mutable_data<float>() + begin * k;
+    widen_range(w, begin * k, {rows, static_cast<size_t>((end - begin) * k)});
+    branch.add_to(begin, end - begin, rows);
   });
+  return residual;
 }
 
-// out = a - b
-void difference(const Tensor& a, const Tensor& b, const Tensor& out, const ExecContext& ctx) {
-  const int64_t k = a.dim(1);
-  for_each_block(a.dim(0), ctx, [&](int64_t first, int64_t rows) {
-    const float* from = a.data<float>() + first * k;
-    const float* less = b.data<float>() + first * k;
-    float* to = out.mutable_data<float>() + first * k;
-    for (int64_t i = 0; i < rows * k; ++i) to[i] = from[i] - less[i];
-  });
+LowRankSplit split_of(const Tensor& w, Factors factors, const ExecContext& ctx) {
+  Tensor residual = residual_of(w, factors, ctx);
+  return {.down = std::move(factors.down),
+          .up = std::move(factors.up),
+          .residual = std::move(residual)};
+}
+
+// --- alternating steps ---------------------------------------------------------------------------
+
+// Rows of w - rounded(w - up down), and what rounding missed.
+class UnroundedRows {
+ public:
+  UnroundedRows(const Tensor& w, const ResidualRounding& rounding)
+      : w_(w),
+        rounding_(rounding),
+        source_({.n = w.dim(0), .k = w.dim(1), .fill = [this](const RowTile& t) { fill(t); }}) {
+    if (rounding.by == RoundedBy::kTensor) source_.rows_at_once = source_.n;
+  }
+  UnroundedRows(const UnroundedRows&) = delete;
+  UnroundedRows& operator=(const UnroundedRows&) = delete;
+
+  const RowSource& beside(const Factors& factors) {
+    branch_.emplace(factors);
+    missed_.assign(static_cast<size_t>(source_.tiles()), 0.0);
+    return source_;
+  }
+
+  // || residual - rounded ||^2, after every row has been asked for.
+  double missed() const {
+    double sum = 0;
+    for (const double part : missed_) sum += part;
+    return sum;
+  }
+
+ private:
+  void fill(const RowTile& tile) {
+    const int64_t k = source_.k, size = tile.rows * k;
+    const int64_t bytes = size * static_cast<int64_t>(sizeof(float));
+    const Scratch residual = scratch_.take(bytes), rounded = scratch_.take(bytes);
+    const std::span left(residual.as<float>(), static_cast<size_t>(size));
+    const std::span values(rounded.as<float>(), static_cast<size_t>(size));
+    widen_range(w_, tile.first * k, left);
+    for (int64_t i = 0; i < tile.rows; ++i) {
+      std::copy_n(left.data() + i * k, k, tile.data + i * tile.stride);
+    }
+    branch_->add_to(tile.first, tile.rows, left.data());
+    rounding_.round(Tensor(DType::kF32, {tile.rows, k}, Buffer::borrow(left.data(), bytes)),
+                    values);
+    missed_[static_cast<size_t>(tile.first / source_.rows_at_once)] =
+        squared_distance(left, values);
+    for (int64_t i = 0; i < tile.rows; ++i) {
+      const float* value = values.data() + i * k;
+      float* target = tile.data + i * tile.stride;
+      for (int64_t j = 0; j < k; ++j) target[j] -= value[j];
+    }
+  }
+
+  const Tensor& w_;
+  const ResidualRounding& rounding_;
+  RowSource source_;
+  Workspace scratch_;
+  std::optional<NegatedBranch> branch_;
+  std::vector<double> missed_;  // of every tile
+};
+
+// The branch's own directions and some that are not there yet.
+DoubleMatrix first_basis(const Factors& factors, int64_t width) {
+  DoubleMatrix basis = gaussian(factors.down.dim(1), width);
+  FloatMatrix down(factors.down.dim(0), factors.down.dim(1));
+  widen_into(factors.down, {down.data(), static_cast<size_t>(down.size())});
+  const int64_t rank = std::min<int64_t>(down.rows(), width);
+  basis.leftCols(rank) = down.topRows(rank).transpose().cast<double>();
+  return orthonormal(basis);
 }
 
 }  // namespace
 
 LowRankSplit split_low_rank(const Tensor& w, int64_t rank, const ExecContext& ctx) {
   MZ_CHECK(w.shape().size() == 2);
-  MZ_CHECK(rank >= 1 && rank <= std::min(w.dim(0), w.dim(1)));
-  const Tensor floats = as_floats(w);
-  Factors factors = leading_factors(
-      leading_subspace(floats, gaussian(w.dim(1), sketch_width(w, rank + kOversampling)),
-                       kIterations, ctx),
-      rank);
-  Tensor residual = Tensor::allocate(DType::kF32, w.shape());
-  subtract(floats, factors, residual, ctx);
-  return {.down = std::move(factors.down),
-          .up = std::move(factors.up),
-          .residual = std::move(residual)};
+  const int64_t n = w.dim(0), k = w.dim(1);
+  MZ_CHECK(rank >= 1 && rank <= std::min(n, k));
+  const RowSource rows = {
+      .n = n, .k = k, .fill = [&](const RowTile& tile) { widen_rows(w, tile); }};
+  const DoubleMatrix start = orthonormal(gaussian(k, block_width(rank, n, k)));
+  return split_of(w, leading_factors(krylov_space(rows, start, kBlocks, ctx), rank), ctx);
 }
 
 LowRankSplit alternate_low_rank(const Tensor& w, LowRankSplit start,
-                                const std::function<Tensor(const Tensor&)>& rounded, int steps,
+                                const ResidualRounding& rounding, int steps,
                                 const ExecContext& ctx) {
   if (steps == 0) return start;
   const int64_t rank = start.down.dim(0);
-  const Tensor floats = as_floats(w);
-  Tensor kept = rounded(start.residual);
-  double least = squared_distance(start.residual, kept);
-  Factors best = {.down = std::move(start.down), .up = std::move(start.up)};
-  start.residual = {};  // tensors share their bytes: the steps have their own
-  const Tensor residual = Tensor::allocate(DType::kF32, w.shape());
-  const Tensor target = Tensor::allocate(DType::kF32, w.shape());
-  FloatMatrix basis = gaussian(w.dim(1), sketch_width(w, rank + kStepOversampling));
-  basis.leftCols(rank) = floats_of(best.down).transpose();
-  for (int step = 0; step < steps; ++step) {
-    difference(floats, kept, target, ctx);
-    Subspace subspace = leading_subspace(target, basis, step == 0 ? kFirstStepIterations : 0, ctx);
-    const Factors factors = leading_factors(subspace, rank);
-    basis = orthonormal(subspace.right);
-    subtract(floats, factors, residual, ctx);
-    kept = rounded(residual);
-    const double error = squared_distance(residual, kept);
-    if (!(error < least)) continue;
-    least = error;
-    best = factors;
+  Factors factors = {.down = std::move(start.down), .up = std::move(start.up)};
+  start.residual = {};  // may be large
+  Factors best = factors;
+  double least = std::numeric_limits<double>::infinity();
+  UnroundedRows rows(w, rounding);
+  DoubleMatrix basis = first_basis(factors, sketch_width(rank + kStepColumns, w.dim(0), w.dim(1)));
+  for (int step = 0;; ++step) {
+    const RowSource& target = rows.beside(factors);
+    Subspace space;
+    if (step < steps) {
+      space = krylov_space(target, basis, 1, ctx);
+    } else {
+      for_each_tile(target, ctx);
+    }
+    if (rows.missed() < least) {
+      least = rows.missed();
+      best = factors;
+    }
+    if (step == steps) break;
+    basis = orthonormal(space.right);
+    factors = leading_factors(space, rank);
   }
-  subtract(floats, best, residual, ctx);
-  return {.down = std::move(best.down), .up = std::move(best.up), .residual = residual};
+  return split_of(w, std::move(best), ctx);
+}
+
+LowRankCost low_rank_cost(int64_t n, int64_t k, int64_t rank, int steps, RoundedBy by,
+                          int threads) {
+  const int64_t split = block_width(rank, n, k), step = sketch_width(rank + kStepColumns, n, k);
+  const int64_t widest = steps > 0 ? std::max(kBlocks * split, step) : kBlocks * split;
+  // Bases, what the weight makes of them, and copies on the way.
+  constexpr int64_t kCopies = 2, kDouble = 8, kFloat = 4;
+  int64_t bytes = kCopies * (n + 2 * k) * widest * kDouble;
+  bytes += sketch_bytes(n, k, steps > 0 ? std::max(split, step) : split, kSketchRows, threads);
+  // The residual of a tile, what it is rounded to, and its codes.
+  if (steps > 0)
+    bytes += (by == RoundedBy::kTensor ? 4 * n : 3 * threads * kSketchRows) * k * kFloat;
+  const double pass = 2 * static_cast<double>(n) * static_cast<double>(k);
+  const auto columns = [](int64_t count) { return static_cast<double>(count); };
+  double operations = pass * (kBlocks * 2 * columns(split) + columns(rank));
+  operations += steps * pass * (2 * columns(step) + columns(rank));
+  return {.bytes = bytes, .operations = operations};
 }
 
 }  // namespace mezzotint

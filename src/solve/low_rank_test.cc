@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <Eigen/Dense>
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "kernels/weight_decode.h"
@@ -46,6 +48,32 @@ double norm(const Tensor& t) {
   return std::sqrt(sum);
 }
 
+// What MXFP4 makes of a matrix.
+Tensor mxfp4(const Tensor& w) {
+  const ExecContext ctx({.threads = 2});
+  const MxWeight mx = quantize_mx_weight(w, Element::kE2M1, MxLevels::kOne, ctx);
+  const WeightView view = {.codes = mx.codes.raw(),
+                           .element = Element::kE2M1,
+                           .n = w.dim(0),
+                           .k = w.dim(1),
+                           .block_scale = mx.block_scale.data<uint8_t>()};
+  Tensor out = Tensor::allocate(DType::kF32, w.shape());
+  for (int64_t row = 0; row < view.n; ++row) {
+    decode_weights(view, row, 0, view.k, out.mutable_data<float>() + row * view.k);
+  }
+  return out;
+}
+
+ResidualRounding to_mxfp4(RoundedBy by = RoundedBy::kRow) {
+  return {.by = by, .round = [](const Tensor& rows, std::span<float> values) {
+            widen_into(mxfp4(rows), values);
+          }};
+}
+
+double rounding_error(const Tensor& residual) {
+  return std::sqrt(squared_distance(residual, mxfp4(residual)));
+}
+
 TEST(LowRank, FindsTheMatrixThatIsThere) {
   const Tensor w = low_rank_matrix(70, 130, 5, 0.0f);
   const LowRankSplit split = split_low_rank(w, 5, ExecContext({.threads = 2}));
@@ -59,6 +87,62 @@ TEST(LowRank, TakesTheLargestSingularValues) {
   const Tensor w = low_rank_matrix(70, 130, 5, 0.01f);
   const LowRankSplit split = split_low_rank(w, 5, ExecContext({.threads = 1}));
   EXPECT_LT(norm(split.residual), 0.97);
+}
+
+// What the best branch of that rank, unrounded, takes from || w ||^2.
+double best_share(const Tensor& w, int64_t rank) {
+  const Tensor wide = widened(w);
+  using Floats = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Eigen::MatrixXd m =
+      Eigen::Map<const Floats>(wide.data<float>(), w.dim(0), w.dim(1)).cast<double>();
+  const Eigen::BDCSVD<Eigen::MatrixXd> svd(m);
+  return svd.singularValues().head(rank).squaredNorm() / m.squaredNorm();
+}
+
+double share(const Tensor& w, const LowRankSplit& split) {
+  const double left = norm(split.residual) / norm(w);
+  return 1 - left * left;
+}
+
+// Noise: no singular value stands out, the next one is a hundredth smaller. The limit is what four
+// steps of subspace iteration reached, of 40 columns and 10 products with w where this takes 6.
+TEST(LowRank, TakesNearlyTheMostOfAFlatSpectrum) {
+  const Tensor w = low_rank_matrix(320, 864, 1, 0.1f);
+  const double best = best_share(w, 32);
+  EXPECT_GT(share(w, split_low_rank(w, 32, ExecContext({.threads = 2}))), 0.97 * best);
+  // A branch of other directions has nothing of that: of a part of the rows, in place of all.
+  const Tensor half(DType::kF32, {160, 864}, w.buffer().slice(0, 160 * 864 * 4));
+  const LowRankSplit other = split_low_rank(half, 32, ExecContext({.threads = 2}));
+  EXPECT_LT(share(half, other) / 2, 0.9 * best);
+}
+
+TEST(LowRank, OfNothingIsNothing) {
+  const Tensor w = Tensor::allocate(DType::kF32, {40, 70});
+  std::fill_n(w.mutable_data<float>(), w.size(), 0.0f);
+  const ExecContext ctx({.threads = 2});
+  const LowRankSplit split = alternate_low_rank(w, split_low_rank(w, 4, ctx), to_mxfp4(), 2, ctx);
+  EXPECT_EQ(norm(split.up), 0);
+  EXPECT_EQ(norm(split.residual), 0);
+}
+
+// More columns than the matrix has: the branch is the matrix.
+TEST(LowRank, OfTheWholeRankLeavesTheRoundingOfFactors) {
+  const Tensor w = low_rank_matrix(24, 40, 24, 0.2f);
+  const LowRankSplit split = split_low_rank(w, 24, ExecContext({.threads = 1}));
+  EXPECT_LT(norm(split.residual), 0x1p-8 * norm(w));
+  EXPECT_GT(norm(split.residual), 0x1p-12 * norm(w)) << "BF16 factors are not exact";
+}
+
+// 1000 times the rest, as outlier channels are.
+TEST(LowRank, FindsWhatIsBesideALargeDirection) {
+  Tensor w = low_rank_matrix(96, 160, 8, 0.0f);
+  for (int64_t i = 0; i < 96; ++i) w.mutable_data<float>()[i * 160 + 7] += 1000.0f;
+  const LowRankSplit split = split_low_rank(w, 16, ExecContext({.threads = 2}));
+  // The large one's own rounding to BF16, 2^-9 of each value at most.
+  EXPECT_LT(norm(split.residual), 0x1p-8 * 1000 * std::sqrt(96.0));
+  Tensor rest = split.residual;
+  for (int64_t i = 0; i < 96; ++i) rest.mutable_data<float>()[i * 160 + 7] = 0;
+  EXPECT_LT(norm(rest), 0.1 * norm(low_rank_matrix(96, 160, 8, 0.0f)));
 }
 
 TEST(LowRank, PartsAddUpToTheMatrix) {
@@ -76,33 +160,13 @@ TEST(LowRank, PartsAddUpToTheMatrix) {
   }
 }
 
-// What MXFP4 makes of a matrix.
-Tensor mxfp4(const Tensor& w) {
-  const ExecContext ctx({.threads = 2});
-  const MxWeight mx = quantize_mx_weight(w, Element::kE2M1, MxLevels::kOne, ctx);
-  const WeightView view = {.codes = mx.codes.raw(),
-                           .element = Element::kE2M1,
-                           .n = w.dim(0),
-                           .k = w.dim(1),
-                           .block_scale = mx.block_scale.data<uint8_t>()};
-  Tensor out = Tensor::allocate(DType::kF32, w.shape());
-  for (int64_t row = 0; row < view.n; ++row) {
-    decode_weights(view, row, 0, view.k, out.mutable_data<float>() + row * view.k);
-  }
-  return out;
-}
-
-double rounding_error(const Tensor& residual) {
-  return std::sqrt(squared_distance(residual, mxfp4(residual)));
-}
-
 TEST(LowRank, AlternatingStepsNeverLoseAndHelpWhereRoundingIsCoarse) {
   const ExecContext ctx({.threads = 2});
   const Tensor w = low_rank_matrix(96, 160, 24, 0.05f);
   const LowRankSplit once = split_low_rank(w, 8, ctx);
-  const LowRankSplit none = alternate_low_rank(w, once, mxfp4, 0, ctx);
+  const LowRankSplit none = alternate_low_rank(w, once, to_mxfp4(), 0, ctx);
   EXPECT_EQ(rounding_error(none.residual), rounding_error(once.residual));
-  const LowRankSplit eight = alternate_low_rank(w, once, mxfp4, 8, ctx);
+  const LowRankSplit eight = alternate_low_rank(w, once, to_mxfp4(), 8, ctx);
   EXPECT_LT(rounding_error(eight.residual), 0.99 * rounding_error(once.residual));
   EXPECT_LT(rounding_error(once.residual), rounding_error(w));  // rank 0
 }
@@ -134,16 +198,28 @@ TEST(LowRank, Rank32IsNeverWorseThanRankZero) {
         output_error(x, w, {plain.data<float>(), plain.data<float>() + plain.size()});
     const LowRankSplit once = split_low_rank(w, 32, ctx);
     EXPECT_LE(error_of_outputs(x, w, once), rank0);
-    EXPECT_LE(error_of_outputs(x, w, alternate_low_rank(w, once, mxfp4, 8, ctx)), rank0);
+    EXPECT_LE(error_of_outputs(x, w, alternate_low_rank(w, once, to_mxfp4(), 8, ctx)), rank0);
     EXPECT_GT(error_of_outputs(x, w, once), 0.1 * rank0) << "too good to be quantized";
   }
+}
+
+// Rows that round by themselves may be asked for at once; the sums have another order then.
+TEST(LowRank, AlternatingOverTheWholeTensorFindsAsMuch) {
+  const ExecContext ctx({.threads = 2});
+  const Tensor w = low_rank_matrix(200, 160, 24, 0.05f);
+  const LowRankSplit once = split_low_rank(w, 8, ctx);
+  const double by_row = rounding_error(alternate_low_rank(w, once, to_mxfp4(), 3, ctx).residual);
+  const double by_tensor =
+      rounding_error(alternate_low_rank(w, once, to_mxfp4(RoundedBy::kTensor), 3, ctx).residual);
+  EXPECT_NEAR(by_tensor, by_row, 0.002 * by_row);
+  EXPECT_LT(by_row, 0.995 * rounding_error(once.residual));
 }
 
 TEST(LowRank, AlternatingIsTheSameForAnyNumberOfThreads) {
   const Tensor w = low_rank_matrix(600, 300, 12, 0.1f);
   const auto run = [&](int threads) {
     const ExecContext ctx({.threads = threads});
-    return alternate_low_rank(w, split_low_rank(w, 6, ctx), mxfp4, 2, ctx);
+    return alternate_low_rank(w, split_low_rank(w, 6, ctx), to_mxfp4(), 2, ctx);
   };
   const LowRankSplit one = run(1), three = run(3);
   EXPECT_EQ(std::memcmp(one.up.raw(), three.up.raw(), static_cast<size_t>(one.up.byte_size())), 0);

@@ -6,7 +6,9 @@
 #include <array>
 
 #include "base/check.h"
+#include "base/cpu_features.h"
 #include "base/parallel_for.h"
+#include "kernels/float_product.h"
 
 namespace mezzotint {
 namespace {
@@ -38,23 +40,37 @@ void product_of_rows(std::span<const float> a, const Tensor& b, std::span<float>
   const int64_t r = b.dim(0), k = b.dim(1);
   const int64_t m = static_cast<int64_t>(a.size()) / r;
   MZ_CHECK(static_cast<int64_t>(a.size()) == m * r && static_cast<int64_t>(out.size()) == m * k);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, ld(m), ld(k), ld(r), 1.0f, a.data(), ld(r),
-              b.data<float>(), ld(k), 0.0f, out.data(), ld(k));
+  std::ranges::fill(out, 0.0f);
+  add_product(active_isa())({.a = a.data(),
+                             .a_row = r,
+                             .a_step = 1,
+                             .b = b.data<float>(),
+                             .b_step = k,
+                             .c = out.data(),
+                             .c_row = k,
+                             .rows = m,
+                             .steps = r,
+                             .columns = k});
 }
 
 double squared_distance(const Tensor& a, const Tensor& b) {
-  MZ_CHECK(a.size() == b.size());
-  constexpr int64_t kLanes = 4;  // partial sums, so that additions need not wait for each other
-  const float* x = a.data<float>();
-  const float* y = b.data<float>();
-  std::array<double, kLanes> sums{};
-  const auto add = [&](int64_t i, int64_t lane) {
-    const double d = double{x[i]} - double{y[i]};
-    sums[static_cast<size_t>(lane)] += d * d;
+  const auto floats = [](const Tensor& t) {
+    return std::span(t.data<float>(), static_cast<size_t>(t.size()));
   };
-  int64_t i = 0;
+  return squared_distance(floats(a), floats(b));
+}
+
+double squared_distance(std::span<const float> a, std::span<const float> b) {
+  MZ_CHECK(a.size() == b.size());
+  constexpr size_t kLanes = 4;  // partial sums, so that additions need not wait for each other
+  std::array<double, kLanes> sums{};
+  const auto add = [&](size_t i, size_t lane) {
+    const double d = double{a[i]} - double{b[i]};
+    sums[lane] += d * d;
+  };
+  size_t i = 0;
   for (; i + kLanes <= a.size(); i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
+    for (size_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
   }
   for (; i < a.size(); ++i) add(i, 0);
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);

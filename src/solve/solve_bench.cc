@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -165,17 +166,25 @@ BENCHMARK(BM_Gram)->Args({2048, 5120})->Iterations(2)->Unit(benchmark::kMillisec
 
 // --- low rank, the residual as MXFP4 -------------------------------------------------------------
 
+const ResidualRounding& to_mxfp4() {
+  static const ResidualRounding rounding = {
+      .round = [](const Tensor& rows, std::span<float> values) {
+        const MxWeight mx = quantize_mx_weight(rows, Element::kE2M1, MxLevels::kOne, one_thread());
+        const WeightView view = {.codes = mx.codes.raw(),
+                                 .element = Element::kE2M1,
+                                 .n = rows.dim(0),
+                                 .k = rows.dim(1),
+                                 .block_scale = mx.block_scale.data<uint8_t>()};
+        for (int64_t row = 0; row < view.n; ++row) {
+          decode_weights(view, row, 0, view.k, values.data() + row * view.k);
+        }
+      }};
+  return rounding;
+}
+
 Tensor mxfp4_of(const Tensor& residual) {
-  const MxWeight mx = quantize_mx_weight(residual, Element::kE2M1, MxLevels::kOne, one_thread());
   Tensor out = Tensor::allocate(DType::kF32, residual.shape());
-  const WeightView view = {.codes = mx.codes.raw(),
-                           .element = Element::kE2M1,
-                           .n = residual.dim(0),
-                           .k = residual.dim(1),
-                           .block_scale = mx.block_scale.data<uint8_t>()};
-  for (int64_t row = 0; row < view.n; ++row) {
-    decode_weights(view, row, 0, view.k, out.mutable_data<float>() + row * view.k);
-  }
+  to_mxfp4().round(residual, {out.mutable_data<float>(), static_cast<size_t>(out.size())});
   return out;
 }
 
@@ -196,7 +205,7 @@ void BM_LowRank(benchmark::State& state) {
     if (steps > 0) split = split_low_rank(w, 32, one_thread());
     timer.measure([&] {
       split = steps == 0 ? split_low_rank(w, 32, one_thread())
-                         : alternate_low_rank(w, std::move(split), mxfp4_of, steps, one_thread());
+                         : alternate_low_rank(w, std::move(split), to_mxfp4(), steps, one_thread());
     });
     left = norm_of(split.residual) / norm_of(w);
     missed = std::sqrt(squared_distance(split.residual, mxfp4_of(split.residual))) / norm_of(w);
