@@ -10,12 +10,22 @@ from the disk, asks a dry run how long quantizing takes in memory, quantizes, wa
 the first two again, of which the better counts: other work on the machine only slows. The rate of the random
 part is compared with the slower of the two. --stop-after ends a long run that many seconds later (the
 journal keeps what is done). Everything is deleted at the end.
+
+What is compared, precisely:
+* disk: read() of the random part in pieces of 16 MiB, none of it in the page cache;
+* in memory: `quantize --dry-run`, estimated_seconds. Codes and scales are made of the first 4 Mi weights of
+  one layer of every K (8 MiB of BF16 that stay in the caches), by as many threads as the run has; the best of
+  three trials after one that reads them, scaled to all weights. Nothing else is in it: no reading, no look
+  for NaN, no tensors of a file, no reading back, no errors of the weights, no hash, no writing. With
+  --threads 1 the run does those beside, on a second processor;
+* the run: from the start of the process to the journal's line of the last random tensor, with everything.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import struct
@@ -126,6 +136,7 @@ def measure(arguments, folder: pathlib.Path):
     tensors = 2 * random_layers  # codes and scales
     disk = read_rate(source, random_bytes)
     in_memory, planned = memory_rate(command, all_bytes)
+    used_before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     done_at, peak, lines = None, 0, 0
@@ -143,6 +154,7 @@ def measure(arguments, folder: pathlib.Path):
             process.send_signal(signal.SIGKILL)
         time.sleep(0.02)
     total = time.monotonic() - start
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode == 0:
         done_at = done_at or total
     if done_at is None:
@@ -160,7 +172,9 @@ def measure(arguments, folder: pathlib.Path):
         print(f"whole run                 {all_bytes / total / 1e9:6.3f} GB/s, last sync included; "
               f"the disk writes {write_rate(folder / 'written') / 1e9:.3f} GB/s")
     print(f"VmHWM {peak / 2**20:.0f} MiB (planned {planned / 2**20:.0f}); "
-          f"ran {total:.1f} s, {lines} tensors, exit {process.returncode}")
+          f"ran {total:.1f} s, {lines} tensors, exit {process.returncode}; processors: "
+          f"{used.ru_utime - used_before.ru_utime:.1f} s in the program, "
+          f"{used.ru_stime - used_before.ru_stime:.1f} s in the system")
 
 
 if __name__ == "__main__":

@@ -180,16 +180,18 @@ class Exporter {
       bytes_left_ += tensor.bytes;
     }
     LayerWriter layers(writer);
-    std::future<void> reading;  // of the next tensor
+    std::future<void> reading;  // of this tensor, then of the next
+    const auto read = [&](size_t i) {
+      if (i >= left.size()) return;
+      const std::span<const std::byte> bytes = source_.read(left[i]->name).buffer().bytes();
+      reading = std::async(std::launch::async, [bytes] { read_ahead(bytes); });
+    };
+    read(0);
     for (size_t i = 0; i < left.size(); ++i) {
-      if (i + 1 < left.size()) {
-        const std::span<const std::byte> next = source_.read(left[i + 1]->name).buffer().bytes();
-        reading = std::async(std::launch::async, [next] { read_ahead(next); });
-      }
-      write(*left[i], writer, layers);
-      source_.release(left[i]->name);
+      read(i + 1);
+      write(*left[i], layers);
     }
-    layers.finish();
+    finish_last(layers);
   }
 
   // What fails before the first tensor leaves nothing behind.
@@ -231,16 +233,32 @@ class Exporter {
     plan_.report.notes.push_back(calibrator_->note_of(timestep_policy_));
   }
 
-  void write(const TensorInfo& tensor, Writer& writer, LayerWriter& layers) {
+  // A tensor of the source: quantized here, then handed on, to be measured and written beside.
+  void write(const TensorInfo& tensor, LayerWriter& layers) {
     const auto layer = plan_.quantized.find(tensor.name);
-    double sqnr_db = 0;
+    LayerWork work;
+    Unfinished unfinished = {.name = tensor.name, .bytes = tensor.bytes};
     if (layer != plan_.quantized.end()) {
-      sqnr_db = write_layer(layer->second, layers);
+      LayerReport& row = *row_of_.at(layer->second.name);
+      unfinished.name = layer->second.name;
+      unfinished.row = &row;
+      work = quantized(layer->second, row);
     } else if (!plan_.consumed.contains(tensor.name)) {
-      writer.put(tensor.name, source_.read(tensor.name).buffer().bytes());
+      work.tensors.push_back({tensor.name, "", source_.read(tensor.name)});
     }
-    bytes_done_ += tensor.bytes;
-    tell(layer == plan_.quantized.end() ? tensor.name : layer->second.name, sqnr_db);
+    work.release = [this, name = tensor.name] { source_.release(name); };
+    finish_last(layers);
+    unfinished_ = std::move(unfinished);
+    layers.put(std::move(work));
+  }
+
+  // Told when it is written: what the report says of it is known, and --resume will find it.
+  void finish_last(LayerWriter& layers) {
+    layers.finish();
+    if (!unfinished_) return;
+    const Unfinished last = *std::exchange(unfinished_, std::nullopt);
+    bytes_done_ += last.bytes;
+    tell(last.name, last.row == nullptr ? 0 : last.row->weight_sqnr_db);
   }
 
   void tell(std::string layer, double sqnr_db) const {
@@ -268,26 +286,27 @@ class Exporter {
     return true;
   }
 
-  // Quantizes, reads back what is going to be written through the loader's own checks, hands it on.
-  double write_layer(const SelectedLayer& layer, LayerWriter& layers) {
+  // Quantizes, and reads back what is going to be written through the loader's own checks.
+  LayerWork quantized(const SelectedLayer& layer, LayerReport& row) {
     const FloatLayer floats = float_layer(source_, layer);
     WrittenLayer written =
         write_and_read_back(floats, layer, plan_.write_options, options_.calibration,
                             calibrator_ ? &*calibrator_ : nullptr, ctx_);
-    LayerReport& row = *row_of_.at(layer.name);
-    report_errors(layer, floats, written, row);
-    layers.put(std::move(written.tensors));
-    return row.weight_sqnr_db;
+    report_output_errors(layer, floats.weight, written.params, row);
+    const auto measure = [this, &row, weight = floats.weight, params = std::move(written.params)] {
+      add_weight_errors(weight, params, row, ctx_);
+    };
+    return {.tensors = std::move(written.tensors), .measure = measure};
   }
 
-  void report_errors(const SelectedLayer& layer, const FloatLayer& floats,
-                     const WrittenLayer& written, LayerReport& row) {
-    add_weight_errors(floats.weight, written.params, row, ctx_);
+  // Here, not beside: the calibrator serves one thread.
+  void report_output_errors(const SelectedLayer& layer, const Tensor& weight,
+                            const LinearParams& params, LayerReport& row) {
     if (!options_.output_errors || !calibrator_) return;
     const InputStatistics* input = calibrator_->statistics_of(layer);
     if (input == nullptr || input->tokens.empty()) return;
-    add_output_errors(*layer.algorithm->contract, written.params, *input, floats.weight,
-                      timestep_policy_, row, ctx_);
+    add_output_errors(*layer.algorithm->contract, params, *input, weight, timestep_policy_, row,
+                      ctx_);
   }
 
   static void write_attention(const SelectedAttention& attention, Writer& writer) {
@@ -313,6 +332,13 @@ class Exporter {
     folder.write(kConfigName, text);
   }
 
+  // Handed on, not yet told.
+  struct Unfinished {
+    std::string name;
+    int64_t bytes = 0;
+    const LayerReport* row = nullptr;  // of a quantized layer
+  };
+
   const WeightStore& source_;
   const ExportOptions& options_;
   ExportPlan plan_;
@@ -324,6 +350,7 @@ class Exporter {
   std::map<std::string, int> owned_layers_;  // of weights in the source that are quantized
   std::optional<Calibrator> calibrator_;
   TimestepPolicy timestep_policy_{};
+  std::optional<Unfinished> unfinished_;
   int64_t bytes_done_ = 0;
   int64_t bytes_left_ = 0;  // of the source, when this run began
   int64_t resumed_layers_ = 0;

@@ -4,11 +4,15 @@
 
 namespace mezzotint {
 
-void LayerWriter::put(LayerTensors tensors) {
+void LayerWriter::run(const LayerWork& work) {
+  if (work.measure) work.measure();
+  for (const NamedTensor& tensor : work.tensors) writer_.put(tensor.name, tensor.tensor);
+  if (work.release) work.release();
+}
+
+void LayerWriter::put(LayerWork work) {
   finish();
-  writing_ = std::async(std::launch::async, [this, tensors = std::move(tensors)] {
-    for (const NamedTensor& tensor : tensors) writer_.put(tensor.name, tensor.tensor);
-  });
+  writing_ = std::async(std::launch::async, [this, work = std::move(work)] { run(work); });
 }
 
 void LayerWriter::finish() {

@@ -1,18 +1,25 @@
-// Hashes and writes the tensors of one layer while the next one is quantized.
+// Measures, hashes and writes one layer on a thread beside, while the next one is quantized.
 //
 //   LayerWriter layers(writer);
-//   for (...) layers.put(std::move(tensors));  // waits for the layer before, not for this one
-//   layers.finish();
+//   for (...) layers.put({.tensors = std::move(tensors)});  // waits for the layer before, not for
+//   this one layers.finish();
 //
 // The files do not depend on it: a Writer has a place for every tensor. For one thread.
 #pragma once
 
+#include <functional>
 #include <future>
 
 #include "mezzotint/weights.h"
 #include "quant/algorithm.h"
 
 namespace mezzotint {
+
+struct LayerWork {
+  LayerTensors tensors{};
+  std::function<void()> measure{};  // before they are written; empty: nothing
+  std::function<void()> release{};  // after it; not called where something failed
+};
 
 class LayerWriter {
  public:
@@ -23,10 +30,12 @@ class LayerWriter {
   LayerWriter& operator=(const LayerWriter&) = delete;
 
   // Both throw the error of the layer before.
-  void put(LayerTensors tensors);
+  void put(LayerWork work);
   void finish();
 
  private:
+  void run(const LayerWork& work);
+
   Writer& writer_;
   std::future<void> writing_;  // of std::async: its destructor waits
 };

@@ -37,7 +37,7 @@ class WritingLayers : public testing::Test {
 
 TEST_F(WritingLayers, PutsEveryTensorInItsPlace) {
   LayerWriter layers(*writer_);
-  for (const LayerTensors& layer : layers_) layers.put(layer);
+  for (const LayerTensors& layer : layers_) layers.put({.tensors = layer});
   layers.finish();
   writer_->finish();
   const WeightStore store = WeightStore::open_file(folder_ / "w.safetensors");
@@ -53,13 +53,33 @@ TEST_F(WritingLayers, PutsEveryTensorInItsPlace) {
 TEST_F(WritingLayers, AnErrorComesWithTheNextLayerAndWithTheEnd) {
   const LayerTensors unknown = {{"other", "", layers_[0][0].tensor}};
   LayerWriter layers(*writer_);
-  layers.put(unknown);
+  layers.put({.tensors = unknown});
   expect_error(ErrorCode::kInternal, {"the tensor was not planned"},
-               [&] { layers.put(layers_[1]); });
+               [&] { layers.put({.tensors = layers_[1]}); });
   EXPECT_FALSE(writer_->done("layer1.weight"));
-  layers.put(unknown);
+  layers.put({.tensors = unknown});
   expect_error(ErrorCode::kInternal, {"the tensor was not planned"}, [&] { layers.finish(); });
   EXPECT_NO_THROW(layers.finish());
+}
+
+TEST_F(WritingLayers, MeasuresBeforeAndReleasesAfterWriting) {
+  std::vector<bool> written;  // when either was called
+  const auto look = [&] { written.push_back(writer_->done("layer0.bias")); };
+  LayerWriter layers(*writer_);
+  layers.put({.tensors = layers_[0], .measure = look, .release = look});
+  layers.finish();
+  EXPECT_EQ(written, (std::vector<bool>{false, true}));
+}
+
+TEST_F(WritingLayers, WhatCannotBeMeasuredIsNotWritten) {
+  bool released = false;
+  LayerWriter layers(*writer_);
+  layers.put({.tensors = layers_[0],
+              .measure = [] { throw Error(ErrorCode::kInternal, "no measure"); },
+              .release = [&] { released = true; }});
+  expect_error(ErrorCode::kInternal, {"no measure"}, [&] { layers.finish(); });
+  EXPECT_FALSE(writer_->done("layer0.weight"));
+  EXPECT_FALSE(released);
 }
 
 }  // namespace
