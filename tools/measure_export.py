@@ -13,8 +13,8 @@ journal keeps what is done). Everything is deleted at the end.
 
 What is compared, precisely:
 * disk: read() of the random part in pieces of 16 MiB, none of it in the page cache;
-* in memory: `quantize --dry-run`, estimated_seconds. Codes and scales are made of the first 4 Mi weights of
-  one layer of every K (8 MiB of BF16 that stay in the caches), by as many threads as the run has; the best of
+* in memory: `quantize --dry-run`, estimated_seconds. Codes and scales are made of the first 32 Mi weights of
+  one layer of every K (64 MiB of BF16, more than caches hold), by as many threads as the run has; the best of
   three trials after one that reads them, scaled to all weights. Nothing else is in it: no reading, no look
   for NaN, no tensors of a file, no reading back, no errors of the weights, no hash, no writing. With
   --threads 1 the run does those beside, on a second processor;
