@@ -89,7 +89,8 @@ const float* float_row(const HeadsView& view, int64_t row, std::vector<float>& w
   if (view.dtype == DType::kF32) return static_cast<const float*>(view.data) + at;
   const auto* bits = static_cast<const uint16_t*>(view.data) + at;
   widened.resize(static_cast<size_t>(view.dim));
-  std::transform(bits, bits + view.dim, widened.begin(), bf16_to_float);
+  std::transform(bits, bits + view.dim, widened.begin(),
+                 [](uint16_t word) { return bf16_to_float(word); });
   return widened.data();
 }
 

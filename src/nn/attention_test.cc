@@ -203,7 +203,8 @@ TEST(Attention, AStateThatComparesKeepsItFloatAndTellsTheDifference) {
   std::vector<uint16_t> q, k, v, out(2 * kSeq * kHeads * kDim);
   Operands o;
   const auto narrowed = [](const std::vector<float>& from, std::vector<uint16_t>& to) {
-    std::ranges::transform(from, std::back_inserter(to), bf16_from_float);
+    std::ranges::transform(from, std::back_inserter(to),
+                           [](float value) { return bf16_from_float(value); });
   };
   narrowed(o.q, q);
   narrowed(o.k, k);

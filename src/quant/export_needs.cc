@@ -23,7 +23,7 @@ constexpr int64_t kProgram = int64_t{64} << 20;  // code, threads, names, the he
 constexpr int64_t kFloat = 4;
 constexpr int64_t kRowsAtOnce = 128;       // of the weight, per thread (gptq.cc)
 constexpr int64_t kBytesPerRowEntry = 13;  // weight, target, error and code of GPTQ
-// 64 MiB of BF16: no cache keeps them from one trial to the next, nor does an export find them there.
+// 64 MiB of BF16: no cache keeps them from one trial to the next, as none has what is exported.
 constexpr int64_t kTrialWeights = int64_t{1} << 25;
 constexpr int kTrials = 4;               // the first one reads the weights and warms up
 constexpr double kSmoothingTrials = 39;  // smoothing.h
