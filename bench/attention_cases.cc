@@ -7,6 +7,7 @@
 #include "bench/random_tensor.h"
 #include "kernels/attention_op.h"
 #include "nn/attention_state.h"
+#include "nn/heads_view.h"
 #include "solve/hadamard.h"
 
 namespace mezzotint::bench {
@@ -17,19 +18,8 @@ struct Problem {
   AttentionCall call;
   Tensor q, k, v, out;  // [1, tokens, heads, dim]
 
-  static HeadsView view(const Tensor& t) {
-    return {.data = t.buffer().mutable_data(),
-            .dtype = t.dtype(),
-            .batch = t.dim(0),
-            .seq = t.dim(1),
-            .heads = t.dim(2),
-            .dim = t.dim(3),
-            .batch_stride = t.size(),
-            .seq_stride = t.dim(2) * t.dim(3),
-            .head_stride = t.dim(3)};
-  }
   void run(const ExecContext& ctx) const {
-    attention.run(view(q), view(k), view(v), view(out), call, ctx);
+    attention.run(heads_view(q), heads_view(k), heads_view(v), heads_view(out), call, ctx);
   }
 };
 

@@ -7,23 +7,11 @@
 #include "cli/call_seconds.h"
 #include "mezzotint/attention.h"
 #include "nn/attention_state.h"
+#include "nn/heads_view.h"
 #include "solve/hadamard.h"
 
 namespace mezzotint::cli {
 namespace {
-
-// Of [1, tokens, heads, dim].
-HeadsView heads_view(const Tensor& t) {
-  return {.data = t.buffer().mutable_data(),
-          .dtype = t.dtype(),
-          .batch = t.dim(0),
-          .seq = t.dim(1),
-          .heads = t.dim(2),
-          .dim = t.dim(3),
-          .batch_stride = t.size(),
-          .seq_stride = t.dim(2) * t.dim(3),
-          .head_stride = t.dim(3)};
-}
 
 LayerCost cost_of_one(AttentionWay way, const AttentionCallShape& shape, const ExecContext& ctx) {
   Attention attention("attention", {.heads = shape.heads, .head_dim = shape.dim});
