@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -141,6 +142,40 @@ TEST_P(LinearRows, ExtremeCodesAtTheLongestKDoNotOverflow) {
         {Element::kInt8, size.n, size.k, reinterpret_cast<const std::byte*>(w.data())}, 0);
     const Output y = run(row(), p, FloatType::kF32);
     EXPECT_EQ(y.at(m - 1, 1), static_cast<float>(int64_t{127} * code * size.k)) << m;
+  }
+}
+
+// Codes of x whose pairs exceed what 16 bits hold of a sum of two products: in no row, in some
+// steps, and in so many that a row which treats them apart has to give up, with every mixture of
+// signs.
+TEST_P(LinearRows, LargePairsOfCodesAreExact) {
+  if (row().activation != ActivationForm::kInt8Rows || elements_of(row())[0] == Element::kInt4 ||
+      row().weights == WeightForm::kGrouped) {
+    return;
+  }
+  constexpr int8_t kPairs[][2] = {{127, 127}, {-128, -128}, {-128, 127}, {64, 65},   {-64, -65},
+                                  {64, 64},   {-127, -1},   {1, 127},    {127, 2},   {-128, -1},
+                                  {0, -128},  {100, 100},   {-90, -80},  {127, -128}};
+  for (const int64_t m : {2, 5, 23}) {
+    for (const int64_t every : {1, 7, 20, 50}) {  // pairs
+      const Size size{m, 65, 803};
+      Problem p = make_problem(row(), size, FloatType::kF32, Element::kInt8, true);
+      for (int64_t i = 0; i < m; ++i) {
+        int8_t* codes = p.xq.data() + i * padded_k(size.k);
+        for (int64_t k = 0; k + 1 < size.k; k += 2) {
+          const bool large = (k / 2 + i) % every == 0;
+          const auto& pair = kPairs[static_cast<size_t>(k / 2 / every + i) % std::size(kPairs)];
+          codes[k] = large ? pair[0] : static_cast<int8_t>(k % 61 - 30);
+          codes[k + 1] = large ? pair[1] : static_cast<int8_t>(k % 37 - 18);
+        }
+        int32_t sum = 0;
+        for (int64_t k = 0; k < size.k; ++k) sum += codes[k];
+        p.x_sum[static_cast<size_t>(i)] = sum;
+        p.x_scale[static_cast<size_t>(i)] = 1.0f;
+      }
+      const Output reference = run(reference_of(row()), p, FloatType::kF32);
+      EXPECT_EQ(run(row(), p, FloatType::kF32).bytes, reference.bytes) << m << " " << every;
+    }
   }
 }
 
