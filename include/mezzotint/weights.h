@@ -11,6 +11,7 @@
 // ends the process (SIGBUS).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -58,7 +59,9 @@ class MZ_API WeightStore {
   const TensorInfo* find(std::string_view name) const noexcept;  // nullptr when absent
   const TensorInfo& info(std::string_view name) const;           // throws, naming the nearest
   Tensor read(std::string_view name) const;                      // mapped; throws like info()
-  void release(std::string_view name) const noexcept;            // drops the resident pages
+  // As they stand in the file, which need not be where a C++ array of them could; throws likewise.
+  std::span<const std::byte> bytes(std::string_view name) const;
+  void release(std::string_view name) const noexcept;  // drops the resident pages
 
  private:
   struct Impl;

@@ -86,6 +86,11 @@ void read_ahead(std::span<const std::byte> bytes) noexcept {
     void* piece = reinterpret_cast<void*>(at);
     const size_t size = std::min(kPiece, end - at);
     if (::madvise(piece, size, MADV_POPULATE_READ) != 0) ::madvise(piece, size, MADV_WILLNEED);
+    // Memory that a virtual machine was not given before faults once more, below it, where it is
+    // first touched: 0.1 to 0.3 s per GB.
+    for (uintptr_t page = std::max(at, first); page < at + size; page += kPage) {
+      static_cast<void>(*reinterpret_cast<const volatile std::byte*>(page));
+    }
   }
 }
 

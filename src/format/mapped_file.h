@@ -35,8 +35,8 @@ class MappedFile {
   bool world_writable_;
 };
 
-// Reads these bytes of a mapped file and maps their pages, for a thread beside the one that will
-// want them.
+// Reads these bytes of a mapped file, maps their pages and touches them, for a thread beside the
+// one that will want them.
 void read_ahead(std::span<const std::byte> bytes) noexcept;
 
 }  // namespace mezzotint

@@ -68,5 +68,18 @@ TEST(MappedFile, ReleaseDropsThePagesAndKeepsTheBytes) {
   EXPECT_EQ(map->data()[kBytes - 1], std::byte{'x'});
 }
 
+TEST(MappedFile, ReadAheadMapsEveryPageOfARange) {
+  constexpr int64_t kBytes = 1 << 20;
+  const TempFolder folder;
+  const auto file = folder.write("f", std::string(kBytes, 'x'));
+  const auto map = MappedFile::open(file);
+  read_ahead(map->bytes().subspan(4096 + 7, 300 * 1024));
+  EXPECT_EQ(resident_pages(map->data() + 4096, 300 * 1024), 75);
+  EXPECT_LT(resident_pages(map->data(), kBytes), 150);
+  read_ahead({});
+  const std::vector<std::byte> memory(10'000);  // of no file: nothing but touched
+  read_ahead(memory);
+}
+
 }  // namespace
 }  // namespace mezzotint

@@ -212,6 +212,14 @@ Tensor WeightStore::read(std::string_view name) const {
   return copy;
 }
 
+std::span<const std::byte> WeightStore::bytes(std::string_view name) const {
+  const size_t i = impl_->at(name);
+  if (!impl_->held.empty()) return impl_->held[i].buffer().bytes();
+  const TensorInfo& t = impl_->tensors[i];
+  const std::byte* data = impl_->maps[static_cast<size_t>(t.file)]->data() + impl_->offsets[i];
+  return {data, static_cast<size_t>(t.bytes)};
+}
+
 void WeightStore::release(std::string_view name) const noexcept {
   const std::optional<size_t> i = impl_->find(name);
   if (!i || impl_->maps.empty()) return;

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <span>
+#include <string>
 #include <thread>
 
 #include "base/peak_resident.h"
@@ -230,6 +233,25 @@ TEST(WeightStore, StreamingAHugeFileTakesTheMemoryOfOneTensor) {
   EXPECT_GT(peak_resident() - before, int64_t{55} << 20);
 }
 
+// "b" stands at an odd byte, so that reading it makes a copy.
+TEST(WeightStore, BytesAreThoseOfTheFileWhereverTheyStand) {
+  const TempFolder folder;
+  const std::string header = R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                             R"("b":{"dtype":"BF16","shape":[3],"data_offsets":[1,7]}} )";
+  std::string text(8, '\0');
+  text[0] = static_cast<char>(header.size());
+  const auto file = folder.write("odd.safetensors", text + header + "xabcdef");
+  const WeightStore store = WeightStore::open(file);
+  const std::span<const std::byte> bytes = store.bytes("b");
+  ASSERT_EQ(bytes.size(), 6u);
+  EXPECT_EQ(std::memcmp(bytes.data(), "abcdef", 6), 0);
+  const Tensor copy = store.read("b");
+  EXPECT_NE(copy.raw(), bytes.data());
+  EXPECT_EQ(std::memcmp(copy.raw(), "abcdef", 6), 0);
+  expect_error(ErrorCode::kInput, {"there is no tensor of this name", "c"},
+               [&] { store.bytes("c"); });
+}
+
 TEST(WeightStore, TensorsInMemoryAreReadLikeThoseOfAFile) {
   const Tensor a = Tensor::copy_of<float>(std::array{1.0f, 2.0f}, {2});
   const Tensor b = Tensor::copy_of<uint8_t>(std::array<uint8_t, 3>{7, 8, 9}, {3});
@@ -240,6 +262,8 @@ TEST(WeightStore, TensorsInMemoryAreReadLikeThoseOfAFile) {
   EXPECT_TRUE(store.folder().empty());
   store.release("a");
   EXPECT_EQ(store.read("a").raw(), a.raw());
+  EXPECT_EQ(store.bytes("b").data(), b.raw());
+  EXPECT_EQ(store.bytes("b").size(), 3u);
   EXPECT_EQ(store.read("b").shape(), Shape{3});
   expect_error(ErrorCode::kInput, {"there is no tensor of this name", "c"},
                [&] { store.read("c"); });

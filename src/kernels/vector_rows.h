@@ -1,7 +1,8 @@
 // What every ISA folder offers from the shared sources float_ops.inl, quantize_rows.inl,
-// quantize_mx.inl and weight_ops.inl; and some of them from float_product.inl.
+// quantize_mx.inl and weight_ops.inl; and some of them from float_product.inl and coded_row.cc.
 #pragma once
 
+#include "kernels/coded_row.h"
 #include "kernels/float_ops.h"
 #include "kernels/float_product.h"
 #include "kernels/ops.h"
@@ -26,4 +27,5 @@ void add_product(const FloatProduct& t) noexcept;
 }
 namespace mezzotint::avx2 {
 void add_product(const FloatProduct& t) noexcept;
-}
+void add_coded_row(const CodedRow& row, CodedRowSums& sums) noexcept;
+}  // namespace mezzotint::avx2

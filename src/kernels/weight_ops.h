@@ -5,8 +5,8 @@
 //   ops.mx_codes(row, Element::kE2M1, 1.0f, codes, block_scale, k);
 //
 // The formulas are numerics/, codes and scales equal to the last bit. One source (weight_ops.inl)
-// is compiled for each ISA, and every table gives the same bits. Weights are finite. The tables are
-// constant and the ops have no state.
+// is compiled for each ISA, and every table gives the same bits. Weights are finite, but for the MX
+// ops. The tables are constant and the ops have no state.
 #pragma once
 
 #include <cstdint>

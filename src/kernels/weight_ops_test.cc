@@ -267,6 +267,24 @@ TEST_P(WeightOpsOf, ABlockOfZerosHasByteZeroAndCodesZero) {
   }
 }
 
+TEST_P(WeightOpsOf, ABlockThatIsNotFiniteHasTheByteOfNanAndCodesZero) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const Element element : kMxElements) {
+    for (const float bad : {infinity, -infinity, std::numeric_limits<float>::quiet_NaN()}) {
+      for (const size_t at : {size_t{32}, size_t{63}, size_t{69}}) {
+        std::vector<float> w(70, 1.0f);
+        w[at] = bad;
+        const MxRow row = mx_row(ops(), w, element, 1.0f);
+        for (size_t block = 0; block < 3; ++block) {
+          EXPECT_EQ(row.scale[block] == kE8M0NaN, block == at / kMxBlock) << at;
+        }
+        EXPECT_EQ(std::ranges::count(row.codes, uint8_t{0}), at < 64 ? 32 : 6);
+        EXPECT_TRUE(std::isfinite(ops().mx_error(w.data(), element, 1.0f, 70)));
+      }
+    }
+  }
+}
+
 PairSums sums_of(const WeightOps& ops, const std::vector<float>& x, const std::vector<float>& y) {
   PairSums sums;
   ops.add_pairs(x.data(), y.data(), static_cast<int64_t>(x.size()), sums);

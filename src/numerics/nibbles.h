@@ -32,9 +32,26 @@ static_assert(nibble_from_int4(-8) == 8 && nibble_from_int4(-1) == 15);
 // Bytes of one row.
 MZ_HD int64_t nibbles_along_k_bytes(int64_t k) { return (k + 1) / 2; }
 
+// Eight codes, the first in the lowest byte, as four bytes.
+MZ_HD uint32_t nibble_pairs(uint64_t codes) {
+  codes &= 0x0f0f0f0f0f0f0f0fu;
+  codes = (codes | codes >> 4) & 0x00ff00ff00ff00ffu;
+  codes = (codes | codes >> 8) & 0x0000ffff0000ffffu;
+  return static_cast<uint32_t>(codes | codes >> 16);
+}
+static_assert(nibble_pairs(0x0807060504030201u) == 0x87654321u);
+static_assert(nibble_pairs(0xf8f7f6f5f4f3f2f1u) == 0x87654321u);
+
 // One row, codes:[k] -> packed:[ceil(k/2)]; the last high nibble of an odd k is 0.
 MZ_HD void pack_nibbles_along_k(const uint8_t* codes, int64_t k, uint8_t* packed) {
-  for (int64_t i = 0; i + 1 < k; i += 2) packed[i / 2] = nibble_pair(codes[i], codes[i + 1]);
+  int64_t i = 0;
+  for (; i + 8 <= k; i += 8) {  // at once: a tenth of the instructions
+    uint64_t eight = 0;
+    __builtin_memcpy(&eight, codes + i, sizeof eight);
+    const uint32_t pairs = nibble_pairs(eight);
+    __builtin_memcpy(packed + i / 2, &pairs, sizeof pairs);
+  }
+  for (; i + 1 < k; i += 2) packed[i / 2] = nibble_pair(codes[i], codes[i + 1]);
   if (k % 2 != 0) packed[k / 2] = nibble_pair(codes[k - 1], 0);
 }
 

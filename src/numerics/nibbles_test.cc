@@ -65,6 +65,20 @@ TEST(Nibbles, WordHoldsElementIInBits4I) {
   }
 }
 
+TEST(Nibbles, RowsOfEveryLengthHoldTheirCodes) {
+  std::mt19937 rng(48);
+  for (int64_t k = 1; k <= 40; ++k) {
+    std::vector<uint8_t> codes(static_cast<size_t>(k));
+    for (uint8_t& code : codes) code = static_cast<uint8_t>(rng());
+    std::vector<uint8_t> packed(static_cast<size_t>(nibbles_along_k_bytes(k)) + 1, 0x55);
+    pack_nibbles_along_k(codes.data(), k, packed.data());
+    for (int64_t i = 0; i < k; ++i) {
+      ASSERT_EQ(nibble_along_k(packed.data(), i), codes[static_cast<size_t>(i)] & 15) << k;
+    }
+    EXPECT_EQ(packed.back(), 0x55) << k;
+  }
+}
+
 TEST(Nibbles, OddRowsEndInAZeroNibble) {
   for (int64_t k = 1; k <= 9; ++k) {
     const std::vector<uint8_t> codes(static_cast<size_t>(k), 0x0f);

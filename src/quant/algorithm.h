@@ -96,7 +96,8 @@ struct FileContract {
   ActivationMode mode = ActivationMode::kFloat;
   QuantScheme activation{};  // of the codes of x
   Element weight_element = Element::kInt8;
-  // Codes and scales of the weight into `params`, whose dims are in its plan. The weight is finite.
+  // Codes and scales of the weight into `params`, whose dims are in its plan. The weight is finite;
+  // of MX blocks without compat it need not be: those that are not have the scale NaN.
   void (*quantize)(const Tensor& weight, const AlgorithmParameters& how, const LayerDims& dims,
                    LinearParams& params, const ExecContext& ctx) = nullptr;
 };

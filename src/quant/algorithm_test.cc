@@ -222,17 +222,24 @@ TEST_P(Contracts, ReadEveryRandomValidFileAndGiveItsBytesBack) {
 
 TEST_P(Contracts, AWeightWithInfOrNanIsRefused) {
   if (!is_writable(*GetParam())) return;
-  std::vector<float> values(3 * 32, 1.0f);
-  values[70] = std::numeric_limits<float>::infinity();
-  const FloatLayer layer = {
-      .name = "blocks.1.x", .weight = float_tensor(DType::kF32, {3, 32}, values), .bias = {}};
-  const Error error = error_of([&] { write_layer_params(*GetParam(), layer, {}, context()); });
-  EXPECT_EQ(error.code(), ErrorCode::kInput);
-  EXPECT_NE(std::string(error.what())
-                .find("expected finite values, got inf or nan in row 2 "
-                      "(layer blocks.1.x, tensor blocks.1.x.weight)"),
-            std::string::npos)
-      << error.what();
+  constexpr int64_t kColumns = 608;  // whole blocks, and of 512 a part
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float bad : {infinity, -infinity, std::numeric_limits<float>::quiet_NaN()}) {
+    for (const int64_t column : {0, 6, 511, 607}) {
+      std::vector<float> values(3 * kColumns, 1.0f);
+      values[static_cast<size_t>(2 * kColumns + column)] = bad;
+      const FloatLayer layer = {.name = "blocks.1.x",
+                                .weight = float_tensor(DType::kBF16, {3, kColumns}, values),
+                                .bias = {}};
+      const Error error = error_of([&] { write_layer_params(*GetParam(), layer, {}, context()); });
+      EXPECT_EQ(error.code(), ErrorCode::kInput);
+      EXPECT_NE(std::string(error.what())
+                    .find("expected finite values, got inf or nan in row 2 "
+                          "(layer blocks.1.x, tensor blocks.1.x.weight)"),
+                std::string::npos)
+          << error.what();
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Served, Contracts, testing::ValuesIn(served_rows()),

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <fstream>
 #include <future>
 #include <iterator>
@@ -172,6 +173,14 @@ class Exporter {
     }
   }
 
+  // Nothing where it will be copied: mapped as well it would be in memory twice.
+  std::future<void> read_beside(const TensorInfo& tensor) const {
+    const std::span<const std::byte> bytes = source_.bytes(tensor.name);
+    const auto element = static_cast<uintptr_t>(dtype_size(tensor.dtype));
+    if (reinterpret_cast<uintptr_t>(bytes.data()) % element != 0) return {};
+    return std::async(std::launch::async, [bytes] { read_ahead(bytes); });
+  }
+
   void write_mine(Writer& writer) {
     std::vector<const TensorInfo*> left;
     for (const TensorInfo& tensor : source_.tensors()) {
@@ -180,14 +189,13 @@ class Exporter {
       bytes_left_ += tensor.bytes;
     }
     LayerWriter layers(writer);
-    std::future<void> reading;  // of this tensor, then of the next
+    std::future<void> reading;  // of the next tensor
     const auto read = [&](size_t i) {
-      if (i >= left.size()) return;
-      const std::span<const std::byte> bytes = source_.read(left[i]->name).buffer().bytes();
-      reading = std::async(std::launch::async, [bytes] { read_ahead(bytes); });
+      if (i < left.size()) reading = read_beside(*left[i]);
     };
     read(0);
     for (size_t i = 0; i < left.size(); ++i) {
+      if (reading.valid()) reading.get();
       read(i + 1);
       write(*left[i], layers);
     }

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/check.h"
 #include "base/cpu_features.h"
 #include "base/parallel_for.h"
+#include "kernels/coded_row.h"
 #include "kernels/ops.h"
 #include "kernels/weight_ops.h"
 #include "numerics/dual_level.h"
@@ -87,23 +89,83 @@ Range range_at(const LinearParams& params, int64_t row, int64_t first) {
   return {(unit.low - offset) * scale, (unit.high - offset) * scale};
 }
 
+// What rows have in common, for the pass that does all at once; nothing where E is more than the
+// codes, or the pass does not know the form.
+std::optional<CodedRow> coded_row(const Tensor& w, const LinearParams& params) {
+  const Element element = params.plan.weight.element;
+  const int64_t k = params.plan.k, width = scale_width(params);
+  const std::optional<FloatType> type = vector_type(w);
+  const bool more = !params.mul_scale.empty() || params.plan.rank > 0;
+  const bool codes = element == Element::kInt8 || element == Element::kInt4 ||
+                     element == Element::kE2M1 || element == Element::kE4M3;
+  if (!type || more || !codes || (width % kCodedRowWidth != 0 && width != k)) return {};
+  const Range unit = unit_range(element);
+  return CodedRow{.type = *type,
+                  .element = element,
+                  .k = k,
+                  .width = width,
+                  .lowest = unit.low,
+                  .highest = unit.high};
+}
+
 // One row after another: w, and the codes' values, in whose place E is made.
 class Row {
  public:
-  Row(const LinearParams& params, const EffectiveWeight& effective)
-      : params_(params),
+  Row(const Tensor& w, const LinearParams& params, const EffectiveWeight& effective)
+      : w_(w),
+        params_(params),
         effective_(effective),
         width_(scale_width(params)),
+        add_(coded_row_op(active_isa())),
+        coded_row_(coded_row(w, params)),
         exact_(static_cast<size_t>(params.plan.k)),
         coded_(exact_.size()),
         low_(static_cast<size_t>((params.plan.k + width_ - 1) / width_)),
         high_(low_.size()) {}
 
   // An empty branch is none.
-  void measure(const Tensor& w, int64_t row, std::span<const float> branch, Sums& sums) {
+  void measure(int64_t row, std::span<const float> branch, Sums& sums) {
+    if (add_ != nullptr && coded_row_) {
+      measure_at_once(row, sums);
+    } else {
+      measure_in_passes(row, branch, sums);
+    }
+  }
+
+ private:
+  void measure_at_once(int64_t row, Sums& sums) {
+    CodedRow coded = *coded_row_;
+    const auto floats = [&](const Tensor& t) {  // of this row
+      return t.empty() ? nullptr : t.data<float>() + row * (t.size() / params_.plan.n);
+    };
+    coded.w = w_.raw() + row * coded.k * dtype_size(w_.dtype());
+    coded.codes = params_.codes.raw() + row * code_row_bytes(coded.element, coded.k);
+    coded.scale = params_.weight_scale.empty() ? scales(row) : floats(params_.weight_scale);
+    coded.offset = floats(params_.weight_offset);
+    coded.outer = floats(params_.dual_scale);
+    CodedRowSums all = {.pairs = sums.weights, .outside = sums.clipped};
+    add_(coded, all);
+    sums.zeros += all.pairs.zeros - sums.weights.zeros;
+    sums.weights = all.pairs;
+    sums.clipped = all.outside;
+  }
+
+  // Those that files do not hold as floats.
+  const float* scales(int64_t row) {
+    if (params_.block_scale.empty()) {
+      low_[0] = folded_scale(params_, row);
+    } else {
+      const auto blocks = static_cast<int64_t>(low_.size());
+      const uint8_t* bytes = params_.block_scale.data<uint8_t>() + row * blocks;
+      std::transform(bytes, bytes + blocks, low_.begin(), e8m0_to_float);
+    }
+    return low_.data();
+  }
+
+  void measure_in_passes(int64_t row, std::span<const float> branch, Sums& sums) {
     const WeightOps& ops = weight_ops(active_isa());
     const int64_t k = params_.plan.k;
-    widen_range(w, row * k, exact_);
+    widen_range(w_, row * k, exact_);
     effective_.codes(row, coded_);
     if (!params_.mul_scale.empty() || !branch.empty()) {
       constexpr float kZero = 0.0f;
@@ -120,7 +182,6 @@ class Row {
     sums.clipped += clipped(row);
   }
 
- private:
   // Values of exact_ beyond the ends of their codes.
   int64_t clipped(int64_t row) {
     for (size_t i = 0; i < low_.size(); ++i) {
@@ -147,9 +208,12 @@ class Row {
     for (size_t i = 0; i < branch.size(); ++i) exact_[i] -= branch[i];
   }
 
+  const Tensor& w_;
   const LinearParams& params_;
   const EffectiveWeight& effective_;
   int64_t width_;  // elements that share a scale
+  AddCodedRow add_;
+  std::optional<CodedRow> coded_row_;
   std::vector<float> exact_, coded_;
   std::vector<float> low_, high_;  // of each scale
 };
@@ -159,12 +223,12 @@ Sums sums_of(const Tensor& w, const LinearParams& params, const EffectiveWeight&
   const auto k = static_cast<size_t>(params.plan.k);
   std::vector<float> branch(params.plan.rank > 0 ? static_cast<size_t>(end - begin) * k : 0);
   if (!branch.empty()) effective.branch(begin, branch);
-  Row measured(params, effective);
+  Row measured(w, params, effective);
   Sums sums;
   for (int64_t row = begin; row < end; ++row) {
     const std::span<const float> all(branch);
-    measured.measure(
-        w, row, all.empty() ? all : all.subspan(static_cast<size_t>(row - begin) * k, k), sums);
+    measured.measure(row, all.empty() ? all : all.subspan(static_cast<size_t>(row - begin) * k, k),
+                     sums);
   }
   return sums;
 }

@@ -20,9 +20,11 @@ struct MxWeight {
   Tensor dual_scale;   // F32 [n, blocks of 512]; empty with one level
 };
 
-// w:[n,k] of any float dtype, finite; element kE4M3 or kE2M1. Per block the best of three exponents
-// (WeightOps::mx_codes); elements half to even. kDual: w / (amax512 / 6) first, and where 512
-// columns are zero the scales 0 and 2^0. The result does not depend on the number of threads.
+// w:[n,k] of any float dtype; element kE4M3 or kE2M1. A block with a value that is not finite has
+// the byte of NaN and codes 0 (with two levels the 16 blocks of its 512). Per block the best of
+// three exponents (WeightOps::mx_codes); elements half to even. kDual: w / (amax512 / 6) first, and
+// where 512 columns are zero the scales 0 and 2^0. The result does not depend on the number of
+// threads.
 MxWeight quantize_mx_weight(const Tensor& w, Element element, MxLevels levels,
                             const ExecContext& ctx);
 

@@ -39,7 +39,8 @@ void write_elements(std::span<const float> values, const Tensor& t, int64_t firs
   }
 }
 
-// The type of a tensor that the vector ops take: not F64, and its elements where C++ wants them.
+}  // namespace
+
 std::optional<FloatType> vector_type(const Tensor& t) {
   const int64_t bytes = dtype_size(t.dtype());
   if (reinterpret_cast<uintptr_t>(t.raw()) % static_cast<uintptr_t>(bytes) != 0) return {};
@@ -47,8 +48,6 @@ std::optional<FloatType> vector_type(const Tensor& t) {
   if (t.dtype() == DType::kBF16) return FloatType::kBF16;
   return t.dtype() == DType::kF16 ? std::optional(FloatType::kF16) : std::nullopt;
 }
-
-}  // namespace
 
 void widen_range(const Tensor& t, int64_t first, std::span<float> values) {
   const int64_t count = static_cast<int64_t>(values.size());

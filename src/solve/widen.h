@@ -2,11 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "mezzotint/tensor.h"
+#include "numerics/quant_scheme.h"
 
 namespace mezzotint {
+
+// The type of a tensor that the vector ops take: not F64, and its elements where C++ wants them.
+std::optional<FloatType> vector_type(const Tensor& t);
 
 // `values` elements of t from `first` on. t must be of a floating dtype.
 void widen_range(const Tensor& t, int64_t first, std::span<float> values);
