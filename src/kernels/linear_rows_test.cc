@@ -145,6 +145,23 @@ TEST_P(LinearRows, ExtremeCodesAtTheLongestKDoNotOverflow) {
   }
 }
 
+// Groups around the blocks of k that tiles walk in.
+TEST_P(LinearRows, LongGroupsAgreeWithTheReference) {
+  const std::vector<Scales> scales = scales_of(row());
+  if (std::find(scales.begin(), scales.end(), Scales::kGroups) == scales.end()) return;
+  for (const int64_t m : {3, 40}) {
+    for (const int64_t group : {192, 544, 1056}) {
+      const Size size{m, 40, 2 * group};
+      const Problem p = make_problem(row(), size, FloatType::kBF16, elements_of(row())[0], true,
+                                     Scales::kGroups, 2);
+      if (!serves(row(), p)) continue;
+      const Output y = run(row(), p, FloatType::kF32);
+      const Output reference = run(reference_of(row()), p, FloatType::kF32);
+      EXPECT_EQ(difference(p, row(), y, reference), std::nullopt) << m << " " << group;
+    }
+  }
+}
+
 // Codes of x whose pairs exceed what 16 bits hold of a sum of two products: in no row, in some
 // steps, and in so many that a row which treats them apart has to give up, with every mixture of
 // signs.

@@ -27,10 +27,10 @@ constexpr int kLargestMildByte = 243;  // 4608 * 2^(243 - 128) < 2^128
       bits, _mm256_and_si256(is_nan, _mm256_set1_epi32(static_cast<int32_t>(0x7fc00000u)))));
 }
 
-// bytes:[columns][blocks] -> out:[blocks][32]; half of 1 behind the columns. Asks for the next 32
-// columns.
-[[gnu::always_inline]] inline Scales half_scales(const uint8_t* bytes, int64_t blocks,
-                                                 int64_t columns, float* out) {
+// bytes:[columns][blocks], `stride` apart -> out:[blocks][32]; half of 1 behind the columns. Asks
+// for the next 32 columns.
+[[gnu::always_inline]] inline Scales half_scales(const uint8_t* bytes, int64_t stride,
+                                                 int64_t blocks, int64_t columns, float* out) {
   constexpr int64_t kColumns = 32, kStep = 16;
   const __m128i two = _mm_set1_epi8(2);
   __m128i largest = _mm_setzero_si128();
@@ -42,8 +42,8 @@ constexpr int kLargestMildByte = 243;  // 4608 * 2^(243 - 128) < 2^128
       for (int64_t i = 0; i < kStep; ++i) {
         v[i] = _mm_set1_epi8(kE8M0Bias);
         if (c + i >= columns) continue;
-        const uint8_t* row = bytes + (c + i) * blocks + first;
-        _mm_prefetch(row + kColumns * blocks, _MM_HINT_T0);
+        const uint8_t* row = bytes + (c + i) * stride + first;
+        _mm_prefetch(row + kColumns * stride, _MM_HINT_T0);
         if (count == kStep) {
           v[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row));
         } else {

@@ -1,7 +1,8 @@
-// What the rows of this folder over kNibblePanels share: a panel expanded into scratch, [2][k/4][16
-// outputs][4 k] as codes + offset, once per tile of rows (one row: in registers), and the dot
-// products of a block of 32 k by vpmaddubsw and 16-bit sums. Included by int4_linear.cc and
-// mxfp4_linear.cc.
+// What the rows of this folder over kNibblePanels share: a tile that goes through k in blocks,
+// whose x and panel stay in the first-level cache while sums wait in scratch; a block of a panel
+// expanded into scratch, [2][k/4][16 outputs][4 k] as codes + offset, once per tile of rows (one
+// row: in registers); and the dot products of a block of 32 k by vpmaddubsw and 16-bit sums.
+// Included by int4_linear.cc and mxfp4_linear.cc.
 //
 // Nothing saturates: a lane of a block adds 16 products, of int4 15 * 128 * 16 = 30720, of doubled
 // e2m1 24 * 12 * 16 = 4608. vpmaddwd by ones then gives the sums of 4 k in 32 bits.
@@ -28,7 +29,18 @@ constexpr int64_t kSteps = kNibbleBlock / kNibbleStep;
 constexpr int64_t kStepBytes = kColumns * kNibbleStep;  // of a half of an expanded panel
 constexpr int64_t kWordBytes = 4;
 
+constexpr int64_t kLine = 64;
+
 constexpr int64_t padded_depth(int64_t k) { return nibble_blocks(k) * kNibbleBlock; }
+
+// Blocks of k of a tile of few rows: 16 KB of expanded panel and, of 16 rows, 8 KB of x. More rows
+// use what stands in the second-level cache often enough: fewer calls and sums to write.
+constexpr int64_t kFewRows = 32;
+constexpr int64_t kFewRowsDepth = 512;
+constexpr int64_t kTileDepth = 1024;
+int64_t tile_depth(int64_t rows) { return rows <= kFewRows ? kFewRowsDepth : kTileDepth; }
+constexpr int64_t kTileColumns = kNarrowTileN;
+static_assert(kTileColumns == kInt4TileN);
 
 constexpr int32_t kInt4Offset = 8;
 constexpr int32_t kE2M1Offset = 12;
@@ -146,18 +158,85 @@ void expand_panel(const std::byte* w, int64_t blocks, Element element, uint8_t* 
   }
 }
 
-int64_t panel_bytes(int64_t k) { return padded_depth(k) * kNibblePanel; }
+// --- tiles ---------------------------------------------------------------------------------------
 
-// y of `rows` rows from m on and 16 outputs from n on: sums and bias.
-void write_floats(const LinearTile& tile, int64_t m, int64_t rows, int64_t n, const float* sums) {
-  for (int64_t first = n; first < n + kColumns && first < tile.n_end; first += kLanes) {
-    const __m256 bias =
-        tile.bias == nullptr ? _mm256_setzero_ps() : load8(tile.bias + first, tile.n_end - first);
-    for (int64_t i = 0; i < rows; ++i) {
-      const __m256 sum = _mm256_load_ps(sums + i * kColumns + first - n);
-      store8(tile, m + i, first, _mm256_add_ps(sum, bias));
+// What a call asks the second-level cache for meanwhile: `lines` lines per block of 32 k. All of
+// them at once, before the products or while a panel is expanded, would wait for each other.
+struct Ahead {
+  const std::byte* next;
+  int64_t lines;
+  [[gnu::always_inline]] void ask() {
+    for (int64_t i = 0; i < lines; ++i) _mm_prefetch(next + i * kLine, _MM_HINT_T1);
+    next += lines * kLine;
+  }
+};
+
+// The rows and outputs of a tile, `depth` k at a time. `Form` says what meets:
+//   kElement
+//   take_rows(k, blocks)                  x from k on, blocks of 32 k
+//   take_panel(n, k, blocks)              what belongs to 32 outputs and these blocks
+//   multiply(m, rows, n, w, ahead)        at most kRows rows from m on, 16 outputs from n on, of an
+//                                         expanded panel, into sums; m and n count from the tile's
+template <typename Form>
+void run_blocks(const LinearTile& tile, int64_t depth, uint8_t* panel, Form& form) {
+  const int64_t rows = tile.m_end - tile.m_begin, groups = (rows + kRows - 1) / kRows;
+  constexpr int64_t kLines = kNibbleBlockBytes / kLine;
+  const int64_t calls = groups * (kNibblePanel / kColumns);
+  const int64_t lines = (kLines + calls - 1) / calls;
+  for (int64_t k = 0; k < tile.k; k += depth) {
+    const int64_t blocks = nibble_blocks(tile.k - k < depth ? tile.k - k : depth);
+    form.take_rows(k, blocks);
+    for (int64_t n = tile.n_begin; n < tile.n_end; n += kNibblePanel) {
+      const std::byte* w = tile.w + nibble_offset(n, k, tile.k);
+      const std::byte* next = n + kNibblePanel >= tile.n_end && k + depth < tile.k
+                                  ? tile.w + nibble_offset(tile.n_begin, k + depth, tile.k)
+                                  : w + nibble_panel_bytes(tile.k);
+      expand_panel(w, blocks, Form::kElement, panel);
+      form.take_panel(n, k, blocks);
+      int64_t asked = 0;
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t m = rows * g / groups, count = rows * (g + 1) / groups - m;
+        for (int64_t j = 0; j < kNibblePanel && n + j < tile.n_end; j += kColumns) {
+          const Ahead ahead = {next + asked * blocks * kLine, asked < kLines ? lines : 0};
+          asked += ahead.lines;
+          form.multiply(m, count, n + j - tile.n_begin, panel + expanded_place(j, blocks), ahead);
+        }
+      }
     }
   }
+}
+
+// Calls write(m, n, j) for 8 outputs from n on, the j-th of their panel, so that a line of y is
+// written at once; begin(n) before each panel.
+template <typename Begin, typename Write>
+[[gnu::always_inline]] inline void write_panels(const LinearTile& tile, const Begin& begin,
+                                                const Write& write) {
+  for (int64_t n = tile.n_begin; n < tile.n_end; n += kNibblePanel) {
+    const int64_t rest = tile.n_end - n;
+    begin(n);
+    for (int64_t m = tile.m_begin; m < tile.m_end; ++m) {
+      for (int64_t j = 0; j < kNibblePanel && j < rest; j += kLanes) write(m, n + j, j / kLanes);
+    }
+  }
+}
+
+[[gnu::always_inline]] inline __m256 bias_of(const LinearTile& tile, int64_t n) {
+  return tile.bias == nullptr ? _mm256_setzero_ps() : load8(tile.bias + n, tile.n_end - n);
+}
+
+// y of the tile: sums, [rows][kTileColumns], each row times its scale if there is one, and bias.
+void write_floats(const LinearTile& tile, const float* x_scale, const float* sums) {
+  __m256 bias[kPanelVectors];
+  const auto begin = [&](int64_t n) __attribute__((always_inline)) {
+    for (int v = 0; v < kPanelVectors; ++v) {
+      bias[v] = n + v * kLanes < tile.n_end ? bias_of(tile, n + v * kLanes) : _mm256_setzero_ps();
+    }
+  };
+  write_panels(tile, begin, [&](int64_t m, int64_t n, int64_t v) __attribute__((always_inline)) {
+    const __m256 sum = _mm256_load_ps(sums + (m - tile.m_begin) * kTileColumns + n - tile.n_begin);
+    const __m256 scaled = x_scale == nullptr ? sum : _mm256_mul_ps(sum, _mm256_set1_ps(x_scale[m]));
+    store8(tile, m, n, _mm256_add_ps(scaled, bias[v]));
+  });
 }
 
 }  // namespace

@@ -48,10 +48,10 @@ namespace mezzotint::avx2 {
   }
 }
 
-// values:[columns][count] -> out:[count][32], zeros behind the columns. Asks for the next 32
-// columns.
-[[gnu::always_inline]] inline void transpose_columns(const float* values, int64_t count,
-                                                     int64_t columns, float* out) {
+// values:[columns][count], `stride` apart -> out:[count][32], zeros behind the columns. Asks for
+// the next 32 columns.
+[[gnu::always_inline]] inline void transpose_columns(const float* values, int64_t stride,
+                                                     int64_t count, int64_t columns, float* out) {
   constexpr int64_t kColumns = 32, kStep = 8;
   for (int64_t first = 0; first < count; first += kStep) {
     const int64_t rest = count - first;
@@ -62,9 +62,9 @@ namespace mezzotint::avx2 {
       __m256 v[kStep];
 #pragma GCC unroll 8
       for (int64_t i = 0; i < kStep; ++i) {
-        v[i] = c + i < columns ? _mm256_maskload_ps(values + (c + i) * count + first, present)
+        v[i] = c + i < columns ? _mm256_maskload_ps(values + (c + i) * stride + first, present)
                                : _mm256_setzero_ps();
-        _mm_prefetch(values + (kColumns + c + i) * count + first, _MM_HINT_T0);
+        _mm_prefetch(values + (kColumns + c + i) * stride + first, _MM_HINT_T0);
       }
       transpose8(v);
 #pragma GCC unroll 8
