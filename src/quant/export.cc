@@ -3,18 +3,16 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <fstream>
-#include <future>
 #include <iterator>
 #include <optional>
-#include <span>
 #include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/check.h"
-#include "format/mapped_file.h"
 #include "mezzotint/error.h"
 #include "mezzotint/quantize.h"
 #include "quant/attention_file.h"
@@ -25,6 +23,7 @@
 #include "quant/layer_report.h"
 #include "quant/layer_writer.h"
 #include "quant/quantized_folder.h"
+#include "quant/source_reader.h"
 #include "quant/staging_folder.h"
 #include "quant/written_layer.h"
 
@@ -55,8 +54,12 @@ std::string recipe_of(const WeightStore& source, const ExportPlan& plan,
 class Exporter {
  public:
   Exporter(const WeightStore& source, const ExportOptions& options, ExportPlan plan,
-           const ExecContext& ctx)
-      : source_(source), options_(options), plan_(std::move(plan)), ctx_(ctx) {
+           InFlight in_flight, const ExecContext& ctx)
+      : source_(source),
+        options_(options),
+        plan_(std::move(plan)),
+        in_flight_(in_flight),
+        ctx_(ctx) {
     for (LayerReport& row : plan_.report.layers) row_of_[row.name] = &row;
     if (options_.workers > 1) split();
   }
@@ -173,33 +176,23 @@ class Exporter {
     }
   }
 
-  // Nothing where it will be copied: mapped as well it would be in memory twice.
-  std::future<void> read_beside(const TensorInfo& tensor) const {
-    const std::span<const std::byte> bytes = source_.bytes(tensor.name);
-    const auto element = static_cast<uintptr_t>(dtype_size(tensor.dtype));
-    if (reinterpret_cast<uintptr_t>(bytes.data()) % element != 0) return {};
-    return std::async(std::launch::async, [bytes] { read_ahead(bytes); });
-  }
-
   void write_mine(Writer& writer) {
     std::vector<const TensorInfo*> left;
+    std::vector<std::string> names;
     for (const TensorInfo& tensor : source_.tensors()) {
       if (!is_mine(tensor) || is_resumed(tensor, writer)) continue;
       left.push_back(&tensor);
+      names.push_back(tensor.name);
       bytes_left_ += tensor.bytes;
     }
-    LayerWriter layers(writer);
-    std::future<void> reading;  // of the next tensor
-    const auto read = [&](size_t i) {
-      if (i < left.size()) reading = read_beside(*left[i]);
-    };
-    read(0);
+    LayerWriter layers(writer, in_flight_.behind);
+    SourceReader reader(source_, names, in_flight_.ahead);
     for (size_t i = 0; i < left.size(); ++i) {
-      if (reading.valid()) reading.get();
-      read(i + 1);
+      reader.want(i);
       write(*left[i], layers);
     }
-    finish_last(layers);
+    layers.finish();
+    tell_written(layers);
   }
 
   // What fails before the first tensor leaves nothing behind.
@@ -255,18 +248,20 @@ class Exporter {
       work.tensors.push_back({tensor.name, "", source_.read(tensor.name)});
     }
     work.release = [this, name = tensor.name] { source_.release(name); };
-    finish_last(layers);
-    unfinished_ = std::move(unfinished);
+    work.bytes += tensor.bytes;
+    unfinished_.push_back(std::move(unfinished));
     layers.put(std::move(work));
+    tell_written(layers);
   }
 
   // Told when it is written: what the report says of it is known, and --resume will find it.
-  void finish_last(LayerWriter& layers) {
-    layers.finish();
-    if (!unfinished_) return;
-    const Unfinished last = *std::exchange(unfinished_, std::nullopt);
-    bytes_done_ += last.bytes;
-    tell(last.name, last.row == nullptr ? 0 : last.row->weight_sqnr_db);
+  void tell_written(const LayerWriter& layers) {
+    for (const size_t written = layers.written(); told_ < written; ++told_) {
+      const Unfinished next = std::exchange(unfinished_.front(), {});
+      unfinished_.pop_front();
+      bytes_done_ += next.bytes;
+      tell(next.name, next.row == nullptr ? 0 : next.row->weight_sqnr_db);
+    }
   }
 
   void tell(std::string layer, double sqnr_db) const {
@@ -304,7 +299,9 @@ class Exporter {
     const auto measure = [this, &row, weight = floats.weight, params = std::move(written.params)] {
       add_weight_errors(weight, params, row, ctx_);
     };
-    return {.tensors = std::move(written.tensors), .measure = measure};
+    int64_t bytes = 0;
+    for (const NamedTensor& tensor : written.tensors) bytes += tensor.tensor.byte_size();
+    return {.tensors = std::move(written.tensors), .measure = measure, .bytes = bytes};
   }
 
   // Here, not beside: the calibrator serves one thread.
@@ -350,6 +347,7 @@ class Exporter {
   const WeightStore& source_;
   const ExportOptions& options_;
   ExportPlan plan_;
+  InFlight in_flight_;
   const ExecContext& ctx_;
   fs::path out_;
   std::string recipe_;
@@ -358,7 +356,8 @@ class Exporter {
   std::map<std::string, int> owned_layers_;  // of weights in the source that are quantized
   std::optional<Calibrator> calibrator_;
   TimestepPolicy timestep_policy_{};
-  std::optional<Unfinished> unfinished_;
+  std::deque<Unfinished> unfinished_;
+  size_t told_ = 0;  // layers that were written, and progress told of
   int64_t bytes_done_ = 0;
   int64_t bytes_left_ = 0;  // of the source, when this run began
   int64_t resumed_layers_ = 0;
@@ -388,7 +387,7 @@ Report export_quantized(const WeightStore& source, const fs::path& out,
     return std::move(plan.report);
   }
   check_apart(source, out);
-  return Exporter(source, options, std::move(plan), ctx).run(out);
+  return Exporter(source, options, std::move(plan), needs.in_flight, ctx).run(out);
 }
 
 }  // namespace mezzotint

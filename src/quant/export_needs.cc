@@ -4,6 +4,8 @@
 #include <chrono>
 #include <limits>
 #include <map>
+#include <numeric>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -11,6 +13,7 @@
 
 #include "mezzotint/error.h"
 #include "quant/calibrator.h"
+#include "quant/source_reader.h"
 #include "quant/statistics_check.h"
 #include "quant/write_layer.h"
 #include "solve/low_rank.h"
@@ -35,7 +38,7 @@ struct Held {
   std::string name;
   int64_t source = 0;   // from when it is read ahead until it is written
   int64_t work = 0;     // while it is quantized
-  int64_t written = 0;  // while the next one is
+  int64_t written = 0;  // while the next ones are
 };
 
 LowRankCost branch_cost(const ExportPlan& plan, const SelectedLayer& layer,
@@ -133,36 +136,63 @@ Work work_of(const ExportPlan& plan, const SelectedLayer& layer, const ExportOpt
   return work;
 }
 
-}  // namespace
-
-MemoryNeeds memory_needs(const ExportPlan& plan, const WeightStore& source,
-                         const ExportOptions& options, int threads) {
-  std::vector<Held> held;  // in the order in which they are written
-  int64_t largest = 0;     // of the source
-  for (const TensorInfo& tensor : source.tensors()) {
-    const auto layer = plan.quantized.find(tensor.name);
-    held.push_back(layer == plan.quantized.end() ? Held{.name = tensor.name}
-                                                 : held_by(plan, layer->second, options, threads));
-    held.back().source = tensor.bytes;
-    largest = std::max(largest, tensor.bytes);
+MemoryNeeds needs_of(std::span<const Held> held, const ExportOptions& options, InFlight in_flight) {
+  std::vector<int64_t> sources, finished;
+  int64_t largest = 0;  // of the source
+  for (const Held& tensor : held) {
+    sources.push_back(tensor.source);
+    finished.push_back(tensor.source + tensor.written);
+    largest = std::max(largest, tensor.source);
   }
-  MemoryNeeds most;
+  std::ranges::reverse(finished);
+  // The tensors next to the first one that are held with it.
+  const auto beside = [](std::span<const int64_t> bytes, int64_t most) {
+    const auto next = bytes.subspan(1, tensors_ahead(bytes, most));
+    return std::accumulate(next.begin(), next.end(), int64_t{0});
+  };
+  MemoryNeeds needs;
+  needs.in_flight = in_flight;
   for (size_t i = 0; i < held.size(); ++i) {
     int64_t bytes = held[i].source + held[i].work;
     if (options.workers > 1) {
       bytes += 2 * largest + held[i].written;  // any tensor may be its neighbour
     } else {
-      if (i > 0) bytes += held[i - 1].source + held[i - 1].written;  // being measured and written
-      if (i + 1 < held.size()) bytes += held[i + 1].source;          // read ahead
+      bytes += beside(std::span(sources).subspan(i), in_flight.ahead);
+      bytes += beside(std::span(finished).subspan(held.size() - 1 - i), in_flight.behind);
     }
-    if (bytes > most.bytes) most = {.bytes = bytes, .layer = held[i].name};
+    if (bytes > needs.bytes) {
+      needs.bytes = bytes;
+      needs.layer = held[i].name;
+    }
   }
-  most.bytes += kProgram;
-  return most;
+  needs.bytes += kProgram;
+  return needs;
+}
+
+bool is_allowed(const MemoryNeeds& needs, const ExportOptions& options) {
+  return options.max_memory_bytes == 0 || needs.bytes <= options.max_memory_bytes;
+}
+
+}  // namespace
+
+MemoryNeeds memory_needs(const ExportPlan& plan, const WeightStore& source,
+                         const ExportOptions& options, int threads) {
+  std::vector<Held> held;  // in the order in which they are written
+  for (const TensorInfo& tensor : source.tensors()) {
+    const auto layer = plan.quantized.find(tensor.name);
+    held.push_back(layer == plan.quantized.end() ? Held{.name = tensor.name}
+                                                 : held_by(plan, layer->second, options, threads));
+    held.back().source = tensor.bytes;
+  }
+  if (options.workers == 1) {
+    MemoryNeeds needs = needs_of(held, options, kLargeInFlight);
+    if (is_allowed(needs, options)) return needs;
+  }
+  return needs_of(held, options, {});
 }
 
 void require_memory(const MemoryNeeds& needs, const ExportOptions& options) {
-  if (options.max_memory_bytes == 0 || needs.bytes <= options.max_memory_bytes) return;
+  if (is_allowed(needs, options)) return;
   throw Error(ErrorCode::kResources, "a layer needs more memory than is allowed",
               {.layer = needs.layer,
                .expected = fmt::format("at most {:.4g} MB",

@@ -10,9 +10,20 @@
 
 namespace mezzotint {
 
+// How far an export reads ahead of the layer that is quantized, and writes behind it: bytes, but at
+// least one tensor. A large one takes as long to read, or to measure and write, as small ones take
+// to be quantized, three of a block of a transformer.
+struct InFlight {
+  int64_t ahead = 0;
+  int64_t behind = 0;  // of the source, and what was made of it
+};
+inline constexpr InFlight kLargeInFlight = {.ahead = int64_t{192} << 20,
+                                            .behind = int64_t{256} << 20};
+
 struct MemoryNeeds {
-  int64_t bytes = 0;  // resident at most: one layer at a time, and the program itself
-  std::string layer;  // that needs it
+  int64_t bytes = 0;   // resident at most: the layers in flight, and the program itself
+  std::string layer;   // that needs it
+  InFlight in_flight;  // one by one where more is over options.max_memory_bytes
 };
 MemoryNeeds memory_needs(const ExportPlan& plan, const WeightStore& source,
                          const ExportOptions& options, int threads);

@@ -55,5 +55,28 @@ TEST_F(ExportNeeds, TimeComesFromATrialAndOnlyWhereItIsAskedFor) {
   EXPECT_GT(planned("w4a4_mxfp4_svd", {.estimate_time = true}).estimated_seconds, int8);
 }
 
+// Where memory is short, one layer is read ahead and one written behind; the files are the same.
+TEST_F(ExportNeeds, LessIsInFlightWhereMemoryIsShort) {
+  std::mt19937_64 random(5);
+  LayerTensors layers;
+  for (const char* name : {"a.weight", "b.weight", "c.weight", "d.weight", "e.weight"}) {
+    layers.push_back({name, "", normal_tensor(DType::kBF16, {512, 1024}, random)});
+  }
+  write_weights(folder_ / "m.safetensors", layers);
+  constexpr int64_t kLayer = 2 * 512 * 1024;
+  const int64_t needs = planned("w8a16").memory_bytes;
+  const int64_t least = planned("w8a16", {.max_memory_bytes = needs - 1}).memory_bytes;
+  EXPECT_GE(needs, least + 2 * kLayer);
+  expect_error(ErrorCode::kResources, {"more memory than is allowed"},
+               [&] { planned("w8a16", {.max_memory_bytes = least - 1}); });
+  const auto text = [&](const std::string& out, int64_t most) {
+    ExportOptions options = {.algorithm = "w8a16", .preset = "none", .max_memory_bytes = most};
+    export_quantized(WeightStore::open(folder_ / "m.safetensors"), folder_ / out, options,
+                     ExecContext({.threads = 1}));
+    return file_text(folder_ / out / "quant_model_weight_w8a16.safetensors");
+  };
+  EXPECT_EQ(text("one", least), text("more", 0));
+}
+
 }  // namespace
 }  // namespace mezzotint

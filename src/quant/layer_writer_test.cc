@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <future>
 #include <optional>
 #include <random>
 #include <string>
@@ -80,6 +82,55 @@ TEST_F(WritingLayers, WhatCannotBeMeasuredIsNotWritten) {
   expect_error(ErrorCode::kInternal, {"no measure"}, [&] { layers.finish(); });
   EXPECT_FALSE(writer_->done("layer0.weight"));
   EXPECT_FALSE(released);
+}
+
+// A layer that is measured until told to go on.
+struct Gate {
+  std::promise<void> open;
+  std::shared_future<void> opened = open.get_future().share();
+  std::function<void()> measure = [opened = opened] { opened.wait(); };
+};
+
+TEST_F(WritingLayers, WaitForRoomAndNoLonger) {
+  LayerWriter layers(*writer_, 100);
+  Gate first, second;
+  layers.put({.tensors = layers_[0], .measure = first.measure, .bytes = 60});
+  layers.put({.tensors = layers_[1], .measure = second.measure, .bytes = 40});  // does not wait
+  EXPECT_EQ(layers.written(), 0u);
+  auto third =
+      std::async(std::launch::async, [&] { layers.put({.tensors = layers_[2], .bytes = 30}); });
+  EXPECT_EQ(third.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout);
+  first.open.set_value();
+  third.get();  // while the second is not written
+  EXPECT_TRUE(writer_->done("layer0.weight"));
+  EXPECT_FALSE(writer_->done("layer1.weight"));
+  EXPECT_EQ(layers.written(), 1u);
+  second.open.set_value();
+  layers.put({.tensors = layers_[3], .bytes = 1000});  // alone, whatever it takes
+  layers.finish();
+  EXPECT_EQ(layers.written(), 4u);
+}
+
+TEST_F(WritingLayers, NothingIsWrittenBehindALayerThatFails) {
+  LayerWriter layers(*writer_, 100);
+  Gate gate;
+  bool released = false;
+  layers.put({.tensors = {{"other", "", layers_[0][0].tensor}}, .measure = gate.measure});
+  layers.put({.tensors = layers_[1], .release = [&] { released = true; }});
+  gate.open.set_value();
+  expect_error(ErrorCode::kInternal, {"the tensor was not planned"}, [&] { layers.finish(); });
+  layers.finish();
+  EXPECT_EQ(layers.written(), 0u);
+  EXPECT_FALSE(released);
+  EXPECT_FALSE(writer_->done("layer1.weight"));
+}
+
+TEST_F(WritingLayers, WhatWasPutIsWrittenAtTheEndOfTheWriter) {
+  {
+    LayerWriter layers(*writer_, 1 << 20);
+    for (size_t i = 0; i < 5; ++i) layers.put({.tensors = layers_[i], .bytes = 10});
+  }
+  for (const char* name : {"layer0.weight", "layer4.bias"}) EXPECT_TRUE(writer_->done(name));
 }
 
 }  // namespace
