@@ -1,11 +1,11 @@
 #include "quant/effective_weight.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "base/check.h"
 #include "base/parallel_for.h"
 #include "kernels/weight_decode.h"
-#include "solve/outputs.h"
 #include "solve/widen.h"
 
 namespace mezzotint {
@@ -54,7 +54,7 @@ void multiply_columns(const Tensor& factors, std::span<float> rows) {
 EffectiveWeight::EffectiveWeight(const LinearParams& params) : params_(params) {
   if (params.plan.rank == 0) return;
   up_ = widened(params.low_rank_up);
-  down_ = widened(params.low_rank_down);
+  down_ = PanelledMatrix(params.low_rank_down);
 }
 
 int64_t EffectiveWeight::row_count(std::span<const float> rows) const {
@@ -71,11 +71,11 @@ void EffectiveWeight::codes(int64_t first, std::span<float> out) const {
 }
 
 void EffectiveWeight::branch(int64_t first, std::span<float> out) const {
-  const auto rank = static_cast<size_t>(params_.plan.rank);
-  const auto count = static_cast<size_t>(row_count(out));
+  const int64_t k = params_.plan.k, rank = params_.plan.rank;
   MZ_CHECK(rank > 0);
-  product_of_rows({up_.data<float>() + static_cast<size_t>(first) * rank, count * rank}, down_,
-                  out);
+  std::ranges::fill(out, 0.0f);
+  down_.add_product(up_.data<float>() + first * rank,
+                    {.rows = row_count(out), .columns = k, .data = out.data(), .stride = k});
 }
 
 void EffectiveWeight::combine(std::span<float> codes, std::span<const float> branch) const {

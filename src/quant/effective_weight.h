@@ -7,6 +7,7 @@
 #include "mezzotint/context.h"
 #include "mezzotint/tensor.h"
 #include "quant/plan.h"
+#include "solve/panelled_matrix.h"
 
 namespace mezzotint {
 
@@ -30,7 +31,9 @@ class EffectiveWeight {
   int64_t row_count(std::span<const float> rows) const;
 
   const LinearParams& params_;
-  Tensor up_, down_;  // F32, of a low-rank branch
+  // Of a low-rank branch.
+  Tensor up_;  // F32
+  PanelledMatrix down_;
 };
 
 // Code times scale, all rows: F32 [n,k].

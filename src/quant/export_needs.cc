@@ -43,11 +43,9 @@ struct Held {
 
 LowRankCost branch_cost(const ExportPlan& plan, const SelectedLayer& layer,
                         const ExportOptions& options, int threads) {
-  const AlgorithmParameters& how = layer.algorithm->parameters;
-  return low_rank_cost(
-      layer.n, layer.k, plan.write_options.rank,
-      uses_input(*layer.algorithm, options.calibration) ? kAlternatingSteps : 0,
-      how.weights == Granularity::kPerTensor ? RoundedBy::kTensor : RoundedBy::kRow, threads);
+  return low_rank_cost(layer.n, layer.k, plan.write_options.rank,
+                       uses_input(*layer.algorithm, options.calibration) ? kAlternatingSteps : 0,
+                       rounded_by(*layer.algorithm, options.compat), threads);
 }
 
 Held held_by(const ExportPlan& plan, const SelectedLayer& layer, const ExportOptions& options,
@@ -64,7 +62,10 @@ Held held_by(const ExportPlan& plan, const SelectedLayer& layer, const ExportOpt
   }
   if (smoothed_of(layer, options) == Smoothed::kYes) held.work += floats;
   if (layer.algorithm->parameters.low_rank) {
-    held.work += floats + branch_cost(plan, layer, options, threads).bytes;  // the residual
+    const bool whole =
+        holds_residual(*layer.algorithm, calibrated ? HasStatistics::kYes : HasStatistics::kNo);
+    held.work += whole ? floats : std::min(kResidualRows, layer.n) * layer.k * kFloat;
+    held.work += branch_cost(plan, layer, options, threads).bytes;
     // Measuring makes rows of the branch.
     held.written += threads * kRowsAtOnce * layer.k * kFloat;
   }

@@ -52,10 +52,9 @@ class Planner {
     check_not_negative("the group size", options_.group_size);
     check_not_negative("the rank of low-rank branches", options_.svd_rank);
     check_source_is_float();
-    plan_.write_options = {
-        .group_size = options_.group_size,
-        .rank = options_.svd_rank == 0 ? WriteOptions::kDefaultRank : options_.svd_rank,
-        .compat = options_.compat};
+    plan_.write_options = {.group_size = options_.group_size,
+                           .rank = branch_rank(options_.svd_rank),
+                           .compat = options_.compat};
     read_statistics_header();
     const std::optional<Preset> preset = choose_preset(options_.preset, source_);
     LayerSelection selection = select_layers(source_, options_, preset);
@@ -127,9 +126,7 @@ class Planner {
         any_quantized([](const AlgorithmRow& row) { return has_mx_blocks(*row.contract); });
     if (options_.svd_rank != 0 &&
         !any_quantized([](const AlgorithmRow& row) { return row.parameters.low_rank; })) {
-      throw Error(ErrorCode::kUsage, "no layer has an algorithm with a low-rank branch",
-                  {.expected = "no --svd-rank, or an algorithm such as W4A4_MXFP4_SVD",
-                   .found = fmt::format("--svd-rank {}", options_.svd_rank)});
+      no_low_rank_branch(options_.svd_rank);
     }
     if (options_.group_size == 0 || blocks || any_quantized(has_groups)) return;
     throw Error(ErrorCode::kUsage, "no layer has an algorithm with groups",

@@ -172,4 +172,14 @@ LayerSelection select_layers(LayerSelection selection, const ExportOptions& opti
   return selection;
 }
 
+int64_t branch_rank(int64_t svd_rank) {
+  return svd_rank == 0 ? WriteOptions::kDefaultRank : svd_rank;
+}
+
+void no_low_rank_branch(int64_t svd_rank) {
+  throw Error(ErrorCode::kUsage, "no layer has an algorithm with a low-rank branch",
+              {.expected = "no rank, or an algorithm such as W4A4_MXFP4_SVD",
+               .found = fmt::format("rank {}", svd_rank)});
+}
+
 }  // namespace mezzotint

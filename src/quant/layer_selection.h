@@ -42,4 +42,9 @@ LayerSelection select_layers(const WeightStore& source, const ExportOptions& opt
 LayerSelection select_layers(LayerSelection selection, const ExportOptions& options,
                              const std::optional<Preset>& preset);
 
+// Of low-rank branches; ExportOptions::svd_rank may be 0.
+int64_t branch_rank(int64_t svd_rank);
+// Error(kUsage): a rank is wanted of branches that no layer has.
+[[noreturn]] void no_low_rank_branch(int64_t svd_rank);
+
 }  // namespace mezzotint

@@ -51,6 +51,10 @@ bool holds_nan_scale(const Tensor& block_scale) {
   return std::find(bytes, bytes + block_scale.size(), kE8M0NaN) != bytes + block_scale.size();
 }
 
+HasStatistics has_statistics(const WriteOptions& options) {
+  return options.calibration == nullptr ? HasStatistics::kNo : HasStatistics::kYes;
+}
+
 // Codes and scales to nearest, and the plan that decodes them.
 LinearParams nearest(const AlgorithmRow& row, const Tensor& w, const LayerDims& dims,
                      const WriteOptions& options, const ExecContext& ctx) {
@@ -126,29 +130,83 @@ LinearParams solve_weight(const AlgorithmRow& row, const Tensor& w, const LayerD
   return params;
 }
 
-// What alternating steps round with. A tile of rows is rounded on the thread that made it.
+// What alternating steps round with. Rows are rounded on the thread that made them.
 ResidualRounding residual_rounding(const AlgorithmRow& row, const LayerDims& dims,
                                    const WriteOptions& options, const ExecContext& ctx) {
-  const bool by_tensor = row.parameters.weights == Granularity::kPerTensor;
-  const ExecContext inner = by_tensor ? ctx : ExecContext({.threads = 1});
-  const auto round = [&row, dims, &options, inner](const Tensor& rows, std::span<float> values) {
-    LayerDims part = dims;
-    part.n = rows.dim(0);
-    const LinearParams params = nearest(row, rows, part, options, inner);
-    EffectiveWeight(params).codes(0, values);
-  };
-  return {.by = by_tensor ? RoundedBy::kTensor : RoundedBy::kRow, .round = round};
+  const RoundedBy by = rounded_by(row, options.compat);
+  if (by == RoundedBy::kBlock) return rounding_to_mx(row.contract->weight_element);
+  const ExecContext inner = by == RoundedBy::kTensor ? ctx : ExecContext({.threads = 1});
+  return rounding_to_values(
+      by, [&row, dims, &options, inner](const Tensor& rows, std::span<float> values) {
+        LayerDims part = dims;
+        part.n = rows.dim(0);
+        const LinearParams params = nearest(row, rows, part, options, inner);
+        EffectiveWeight(params).codes(0, values);
+      });
 }
 
-Tensor split_off_low_rank(const AlgorithmRow& row, const Tensor& w, const LayerDims& dims,
-                          const WriteOptions& options, LowRankSplit& split,
-                          const ExecContext& ctx) {
-  split = split_low_rank(w, dims.rank, ctx);
-  if (options.calibration != nullptr) {
-    split = alternate_low_rank(w, std::move(split), residual_rounding(row, dims, options, ctx),
-                               kAlternatingSteps, ctx);
+// Rows [first, first + rows of part) of a matrix with n rows.
+void put_rows(const Tensor& part, int64_t n, int64_t first, Tensor& whole) {
+  if (part.empty()) return;
+  if (whole.empty()) {
+    Shape shape = part.shape();
+    shape[0] = n;
+    whole = Tensor::allocate(part.dtype(), shape);
   }
-  return split.residual;
+  const int64_t row_bytes = part.byte_size() / part.dim(0);
+  std::memcpy(whole.buffer().mutable_data() + first * row_bytes, part.raw(),
+              static_cast<size_t>(part.byte_size()));
+}
+
+// What nearest() makes of w - up down, whose rows do not depend on each other: a few of them at a
+// time, for all would be twice as large as w.
+LinearParams nearest_to_residual(const AlgorithmRow& row, const Tensor& w,
+                                 const LowRankFactors& factors, const LayerDims& dims,
+                                 const WriteOptions& options, const ExecContext& ctx) {
+  const LowRankResidual residual(w, factors);
+  const Tensor space = Tensor::allocate(DType::kF32, {std::min(kResidualRows, dims.n), dims.k});
+  const int64_t row_bytes = dims.k * dtype_size(DType::kF32);
+  LinearParams params;
+  LayerDims part = dims;
+  for (int64_t first = 0; first < dims.n; first += kResidualRows) {
+    part.n = std::min(kResidualRows, dims.n - first);
+    const Tensor rows(DType::kF32, {part.n, dims.k}, space.buffer().slice(0, part.n * row_bytes));
+    residual.rows(first, rows, ctx);
+    const LinearParams found = nearest(row, rows, part, options, ctx);
+    for (Tensor LinearParams::* const tensor :
+         {&LinearParams::codes, &LinearParams::weight_scale, &LinearParams::weight_offset,
+          &LinearParams::block_scale, &LinearParams::dual_scale}) {
+      put_rows(found.*tensor, dims.n, first, params.*tensor);
+    }
+  }
+  params.plan.n = dims.n;
+  params.plan.k = dims.k;
+  part = dims;
+  part.rank = 0;
+  params.plan = plan_of(*row.contract, params, part);
+  return params;
+}
+
+// The codes beside a low-rank branch, and the branch.
+LinearParams solve_beside_branch(const AlgorithmRow& row, const Tensor& w, const LayerDims& dims,
+                                 const WriteOptions& options, const ExecContext& ctx) {
+  LowRankFactors factors;
+  LinearParams params;
+  if (holds_residual(row, has_statistics(options))) {
+    LowRankSplit split = split_low_rank(w, dims.rank, ctx);
+    if (options.calibration != nullptr) {
+      split = alternate_low_rank(w, std::move(split), residual_rounding(row, dims, options, ctx),
+                                 kAlternatingSteps, ctx);
+    }
+    params = solve_weight(row, split.residual, dims, options, ctx);
+    factors = {.down = std::move(split.down), .up = std::move(split.up)};
+  } else {
+    factors = leading_low_rank(w, dims.rank, ctx);
+    params = nearest_to_residual(row, w, factors, dims, options, ctx);
+  }
+  params.low_rank_down = std::move(factors.down);
+  params.low_rank_up = std::move(factors.up);
+  return params;
 }
 
 LinearParams quantize_layer(const AlgorithmRow& row, const FloatLayer& layer, const LayerDims& dims,
@@ -161,14 +219,10 @@ LinearParams quantize_layer(const AlgorithmRow& row, const FloatLayer& layer, co
     mul_scale = Tensor::copy_of<float>(multipliers, {dims.k});
     weight = divided_columns(weight, multipliers, ctx);
   }
-  LowRankSplit split;
-  if (row.parameters.low_rank) {
-    weight = split_off_low_rank(row, weight, dims, options, split, ctx);
-  }
-  LinearParams params = solve_weight(row, weight, dims, options, ctx);
+  LinearParams params = row.parameters.low_rank
+                            ? solve_beside_branch(row, weight, dims, options, ctx)
+                            : solve_weight(row, weight, dims, options, ctx);
   params.mul_scale = std::move(mul_scale);
-  params.low_rank_down = std::move(split.down);
-  params.low_rank_up = std::move(split.up);
   if (layer.bias) params.bias = widened(*layer.bias);
   if (row.contract->mode == ActivationMode::kStatic) {
     make_static({options.calibration->static_scale()}, params);
@@ -209,6 +263,16 @@ std::vector<int64_t> code_sums(const LinearParams& params) {
 
 }  // namespace
 
+bool holds_residual(const AlgorithmRow& row, HasStatistics statistics) {
+  return statistics == HasStatistics::kYes || row.parameters.weights == Granularity::kPerTensor;
+}
+
+RoundedBy rounded_by(const AlgorithmRow& row, Compat compat) {
+  if (row.parameters.weights == Granularity::kPerTensor) return RoundedBy::kTensor;
+  const bool one_level = row.contract == &kMxFp4Contract || row.contract == &kMxFp8Contract;
+  return one_level && compat == Compat::kNone ? RoundedBy::kBlock : RoundedBy::kRow;
+}
+
 void make_static(const std::vector<AffineParams>& scales, LinearParams& params) {
   const int64_t n = params.plan.n;
   const auto steps = static_cast<int64_t>(scales.size());
@@ -244,8 +308,7 @@ Tensor rounded_weight(const AlgorithmRow& row, const Tensor& w, const WriteOptio
 
 LayerTensors write_layer_params(const AlgorithmRow& row, const FloatLayer& layer,
                                 const WriteOptions& options, const ExecContext& ctx) {
-  require_writable(row, options.calibration == nullptr ? HasStatistics::kNo : HasStatistics::kYes,
-                   {.layer = layer.name});
+  require_writable(row, has_statistics(options), {.layer = layer.name});
   const bool told = scales_tell(row, options);
   if (!told) check_finite(layer, ctx);
   const LayerDims dims = written_dims(row, layer.weight.dim(0), layer.weight.dim(1), options);

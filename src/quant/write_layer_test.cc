@@ -12,6 +12,9 @@
 #include "quant/effective_weight.h"
 #include "quant/file_fixture.h"
 #include "quant/written_layer.h"
+#include "solve/low_rank.h"
+#include "solve/panelled_matrix.h"
+#include "solve/widen.h"
 
 namespace mezzotint {
 namespace {
@@ -77,6 +80,33 @@ TEST(WriteLayer, ZerosStayZerosInEveryFile) {
     ++files;
   }
   EXPECT_GE(files, 10);
+}
+
+// A few rows of the residual are in memory at once; the codes are those of all of it.
+TEST(WriteLayer, CodesBesideABranchAreThoseOfTheResidual) {
+  constexpr int64_t kRows = 2 * kResidualRows + 17, kColumns = 320, kRank = 4;
+  std::mt19937_64 random(7);
+  const Tensor w = normal_tensor(DType::kBF16, {kRows, kColumns}, random);
+  const LowRankSplit split = split_low_rank(w, kRank, context());
+  std::vector<float> branch(static_cast<size_t>(w.size()), 0.0f);
+  const Tensor up = widened(split.up);
+  PanelledMatrix(split.down)
+      .add_product(up.data<float>(),
+                   {.rows = kRows, .columns = kColumns, .data = branch.data(), .stride = kColumns});
+  int checked = 0;
+  for (const char* name : {"w4a4_mxfp4_svd", "w8a8_mxfp8_svd", "w4a4_mxfp4_dualscale_svd",
+                           "w8a8_svd_dynamic", "w4a16_svd", "w8a16_svd"}) {
+    const AlgorithmRow& row = served_algorithm(name);
+    const WriteOptions options = {.rank = kRank};
+    const Tensor codes = rounded_weight(row, split.residual, options, context());
+    const std::vector<float> e = effective(row, w, options);
+    for (int64_t i = 0; i < w.size(); ++i) {
+      const auto at = static_cast<size_t>(i);
+      ASSERT_EQ(e[at], codes.data<float>()[i] + branch[at]) << name << " " << i;
+    }
+    ++checked;
+  }
+  EXPECT_EQ(checked, 6);
 }
 
 TEST(WriteLayer, AWeightOfZerosIsWrittenByEveryAlgorithm) {

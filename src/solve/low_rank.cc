@@ -5,7 +5,9 @@
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <random>
 #include <utility>
@@ -15,8 +17,9 @@
 #include "base/cpu_features.h"
 #include "base/parallel_for.h"
 #include "base/workspace.h"
-#include "kernels/float_product.h"
+#include "kernels/mx_misses.h"
 #include "solve/outputs.h"
+#include "solve/panelled_matrix.h"
 #include "solve/sketch.h"
 #include "solve/widen.h"
 
@@ -29,7 +32,6 @@ constexpr int64_t kColumns = 16;  // of a sketch: a multiple, what a register ho
 // get more than wide ones (640 x 1728, noise, rank 32: 0.946 of the best sum of squares, 3 blocks
 // of 32 columns 0.918; four steps of subspace iteration with 40 columns, twice the work, 0.937).
 constexpr int kBlocks = 6;
-constexpr int64_t kStepColumns = 32;  // of alternating steps, beside those of the branch
 constexpr double kLeastPivot = 1e-6;  // of Cholesky factors, over the largest: 1e-12 in the Gram
 constexpr double kLeastPart = 1e-7;  // eigenvalue of a scaled Gram, over the largest: less is noise
 constexpr double kLeastSingularValue = 1e-7;  // over the largest: the same
@@ -118,7 +120,7 @@ Subspace krylov_space(const RowSource& t, DoubleMatrix x, int blocks, const Exec
   Subspace space;
   DoubleMatrix basis = x;  // orthonormal
   for (int block = 0;; ++block) {
-    const Sketch s = sketch_of(t, x.cast<float>(), ctx);
+    const Sketch s = sketch_of(t, x.cast<float>(), FloatMatrix::Zero(t.n, x.cols()), ctx);
     space.left = beside(space.left, s.left.cast<double>());
     space.right = beside(space.right, s.right);
     const bool is_whole = space.left.cols() >= std::min(t.n, t.k);
@@ -130,12 +132,6 @@ Subspace krylov_space(const RowSource& t, DoubleMatrix x, int blocks, const Exec
 }
 
 // --- factors -------------------------------------------------------------------------------------
-
-// As files hold them.
-struct Factors {
-  Tensor down;  // BF16 [rank,k]
-  Tensor up;    // BF16 [n,rank]
-};
 
 Tensor as_bf16(const FloatMatrix& m) {
   Tensor t = Tensor::allocate(DType::kBF16, {m.rows(), m.cols()});
@@ -161,7 +157,7 @@ DoubleMatrix orthonormal_coefficients(const DoubleMatrix& m) {
 
 // The first `rank` singular triplets of t within the subspace: up = U S, down = V^T; zeros where
 // there are fewer.
-Factors leading_factors(const Subspace& space, int64_t rank) {
+LowRankFactors leading_factors(const Subspace& space, int64_t rank) {
   const DoubleMatrix basis = orthonormal_coefficients(space.left);
   const DoubleMatrix gram = transposed_times(space.right, space.right);
   const Eigen::MatrixXd projected = basis.transpose() * gram * basis;
@@ -182,54 +178,27 @@ Factors leading_factors(const Subspace& space, int64_t rank) {
           .up = as_bf16(times(space.left, to_up).cast<float>())};
 }
 
-// -(up down), to be added to rows of the weight.
-class NegatedBranch {
- public:
-  explicit NegatedBranch(const Factors& factors)
-      : up_(factors.up.dim(0), factors.up.dim(1)), down_(factors.down.dim(0), factors.down.dim(1)) {
-    widen_into(factors.up, {up_.data(), static_cast<size_t>(up_.size())});
-    widen_into(factors.down, {down_.data(), static_cast<size_t>(down_.size())});
-    up_ = -up_;
-  }
+FloatMatrix widened_matrix(const Tensor& t) {
+  FloatMatrix m(t.dim(0), t.dim(1));
+  widen_into(t, {m.data(), static_cast<size_t>(m.size())});
+  return m;
+}
 
-  void add_to(int64_t first, int64_t rows, float* out) const {
-    add_product(active_isa())({.a = up_.data() + first * up_.cols(),
-                               .a_row = up_.cols(),
-                               .a_step = 1,
-                               .b = down_.data(),
-                               .b_step = down_.cols(),
-                               .c = out,
-                               .c_row = down_.cols(),
-                               .rows = rows,
-                               .steps = up_.cols(),
-                               .columns = down_.cols()});
-  }
-
- private:
-  FloatMatrix up_, down_;
-};
-
-void widen_rows(const Tensor& w, const RowTile& tile) {
+void widen_part(const Tensor& w, const RowTile& part) {
   const int64_t k = w.dim(1);
-  for (int64_t i = 0; i < tile.rows; ++i) {
-    widen_range(w, (tile.first + i) * k, {tile.data + i * tile.stride, static_cast<size_t>(k)});
+  for (int64_t i = 0; i < part.rows; ++i) {
+    widen_range(w, (part.first + i) * k + part.column,
+                {part.data + i * part.stride, static_cast<size_t>(part.columns)});
   }
 }
 
-// w - up down, of the rounded factors.
-Tensor residual_of(const Tensor& w, const Factors& factors, const ExecContext& ctx) {
-  const int64_t n = w.dim(0), k = w.dim(1);
-  const Tensor residual = Tensor::allocate(DType::kF32, w.shape());
-  const NegatedBranch branch(factors);
-  parallel_for(ctx, n, kSketchRows, [&](int64_t begin, int64_t end) {
-    float* rows = residual.mutable_data<float>() + begin * k;
-    widen_range(w, begin * k, {rows, static_cast<size_t>((end - begin) * k)});
-    branch.add_to(begin, end - begin, rows);
-  });
+Tensor residual_of(const Tensor& w, const LowRankFactors& factors, const ExecContext& ctx) {
+  Tensor residual = Tensor::allocate(DType::kF32, w.shape());
+  LowRankResidual(w, factors).rows(0, residual, ctx);
   return residual;
 }
 
-LowRankSplit split_of(const Tensor& w, Factors factors, const ExecContext& ctx) {
+LowRankSplit split_of(const Tensor& w, LowRankFactors factors, const ExecContext& ctx) {
   Tensor residual = residual_of(w, factors, ctx);
   return {.down = std::move(factors.down),
           .up = std::move(factors.up),
@@ -238,67 +207,61 @@ LowRankSplit split_of(const Tensor& w, Factors factors, const ExecContext& ctx) 
 
 // --- alternating steps ---------------------------------------------------------------------------
 
-// Rows of w - rounded(w - up down), and what rounding missed.
-class UnroundedRows {
+// What rounding misses of w - up down.
+class RoundingMisses {
  public:
-  UnroundedRows(const Tensor& w, const ResidualRounding& rounding)
+  RoundingMisses(const Tensor& w, const ResidualRounding& rounding)
       : w_(w),
         rounding_(rounding),
         source_({.n = w.dim(0), .k = w.dim(1), .fill = [this](const RowTile& t) { fill(t); }}) {
+    if (rounding.by != RoundedBy::kBlock) source_.columns_at_once = source_.k;
     if (rounding.by == RoundedBy::kTensor) source_.rows_at_once = source_.n;
   }
-  UnroundedRows(const UnroundedRows&) = delete;
-  UnroundedRows& operator=(const UnroundedRows&) = delete;
+  RoundingMisses(const RoundingMisses&) = delete;
+  RoundingMisses& operator=(const RoundingMisses&) = delete;
 
-  const RowSource& beside(const Factors& factors) {
-    branch_.emplace(factors);
-    missed_.assign(static_cast<size_t>(source_.tiles()), 0.0);
+  const RowSource& beside(const LowRankFactors& factors) {
+    residual_.emplace(w_, factors);
+    squares_.assign(static_cast<size_t>(source_.tiles()), 0.0);
     return source_;
   }
 
-  // || residual - rounded ||^2, after every row has been asked for.
-  double missed() const {
+  // Their squares, after every row has been asked for.
+  double sum() const {
     double sum = 0;
-    for (const double part : missed_) sum += part;
+    for (const double of_tile : squares_) sum += of_tile;
     return sum;
   }
 
  private:
-  void fill(const RowTile& tile) {
-    const int64_t k = source_.k, size = tile.rows * k;
-    const int64_t bytes = size * static_cast<int64_t>(sizeof(float));
-    const Scratch residual = scratch_.take(bytes), rounded = scratch_.take(bytes);
-    const std::span left(residual.as<float>(), static_cast<size_t>(size));
-    const std::span values(rounded.as<float>(), static_cast<size_t>(size));
-    widen_range(w_, tile.first * k, left);
-    for (int64_t i = 0; i < tile.rows; ++i) {
-      std::copy_n(left.data() + i * k, k, tile.data + i * tile.stride);
-    }
-    branch_->add_to(tile.first, tile.rows, left.data());
-    rounding_.round(Tensor(DType::kF32, {tile.rows, k}, Buffer::borrow(left.data(), bytes)),
-                    values);
-    missed_[static_cast<size_t>(tile.first / source_.rows_at_once)] =
-        squared_distance(left, values);
-    for (int64_t i = 0; i < tile.rows; ++i) {
-      const float* value = values.data() + i * k;
-      float* target = tile.data + i * tile.stride;
-      for (int64_t j = 0; j < k; ++j) target[j] -= value[j];
-    }
+  void fill(const RowTile& part) {
+    residual_->fill(part);
+    squares_[static_cast<size_t>(part.first / source_.rows_at_once)] += rounding_.take_misses(part);
   }
 
   const Tensor& w_;
   const ResidualRounding& rounding_;
   RowSource source_;
-  Workspace scratch_;
-  std::optional<NegatedBranch> branch_;
-  std::vector<double> missed_;  // of every tile
+  std::optional<LowRankResidual> residual_;
+  std::vector<double> squares_;  // of every tile
 };
 
-// The branch's own directions and some that are not there yet.
-DoubleMatrix first_basis(const Factors& factors, int64_t width) {
+// Of t = w - rounded = up down + misses, which is never made: of each of its parts alone.
+Subspace step_space(const RowSource& misses, const LowRankFactors& factors, const DoubleMatrix& x,
+                    const ExecContext& ctx) {
+  const DoubleMatrix up = widened_matrix(factors.up).cast<double>();
+  const DoubleMatrix down = widened_matrix(factors.down).cast<double>();
+  const DoubleMatrix branch = times(up, times(down, x));
+  const Sketch s = sketch_of(misses, x.cast<float>(), branch.cast<float>(), ctx);
+  Subspace space = {.left = s.left.cast<double>(), .right = s.right};
+  space.right += transposed_times(down, transposed_times(up, space.left));
+  return space;
+}
+
+// The branch's own directions, and random ones to the width that products take anyway.
+DoubleMatrix first_basis(const LowRankFactors& factors, int64_t width) {
   DoubleMatrix basis = gaussian(factors.down.dim(1), width);
-  FloatMatrix down(factors.down.dim(0), factors.down.dim(1));
-  widen_into(factors.down, {down.data(), static_cast<size_t>(down.size())});
+  const FloatMatrix down = widened_matrix(factors.down);
   const int64_t rank = std::min<int64_t>(down.rows(), width);
   basis.leftCols(rank) = down.topRows(rank).transpose().cast<double>();
   return orthonormal(basis);
@@ -306,14 +269,44 @@ DoubleMatrix first_basis(const Factors& factors, int64_t width) {
 
 }  // namespace
 
-LowRankSplit split_low_rank(const Tensor& w, int64_t rank, const ExecContext& ctx) {
+LowRankFactors leading_low_rank(const Tensor& w, int64_t rank, const ExecContext& ctx) {
   MZ_CHECK(w.shape().size() == 2);
   const int64_t n = w.dim(0), k = w.dim(1);
   MZ_CHECK(rank >= 1 && rank <= std::min(n, k));
   const RowSource rows = {
-      .n = n, .k = k, .fill = [&](const RowTile& tile) { widen_rows(w, tile); }};
+      .n = n, .k = k, .fill = [&](const RowTile& part) { widen_part(w, part); }};
   const DoubleMatrix start = orthonormal(gaussian(k, block_width(rank, n, k)));
-  return split_of(w, leading_factors(krylov_space(rows, start, kBlocks, ctx), rank), ctx);
+  return leading_factors(krylov_space(rows, start, kBlocks, ctx), rank);
+}
+
+LowRankSplit split_low_rank(const Tensor& w, int64_t rank, const ExecContext& ctx) {
+  return split_of(w, leading_low_rank(w, rank, ctx), ctx);
+}
+
+LowRankResidual::LowRankResidual(const Tensor& w, const LowRankFactors& factors)
+    : w_(w), negated_up_(widened(factors.up)), down_(factors.down) {
+  float* up = negated_up_.mutable_data<float>();
+  std::transform(up, up + negated_up_.size(), up, std::negate<>());
+}
+
+void LowRankResidual::fill(const RowTile& part) const {
+  widen_part(w_, part);
+  down_.add_product(negated_up_.data<float>() + part.first * negated_up_.dim(1), part);
+}
+
+void LowRankResidual::rows(int64_t first, const Tensor& out, const ExecContext& ctx) const {
+  const int64_t k = w_.dim(1);
+  MZ_CHECK(out.dim(1) == k && first + out.dim(0) <= w_.dim(0));
+  parallel_for(ctx, out.dim(0), kSketchRows, [&](int64_t begin, int64_t end) {
+    for (int64_t column = 0; column < k; column += kSketchColumns) {
+      fill({.first = first + begin,
+            .rows = end - begin,
+            .column = column,
+            .columns = std::min(kSketchColumns, k - column),
+            .data = out.mutable_data<float>() + begin * k + column,
+            .stride = k});
+    }
+  });
 }
 
 LowRankSplit alternate_low_rank(const Tensor& w, LowRankSplit start,
@@ -321,22 +314,22 @@ LowRankSplit alternate_low_rank(const Tensor& w, LowRankSplit start,
                                 const ExecContext& ctx) {
   if (steps == 0) return start;
   const int64_t rank = start.down.dim(0);
-  Factors factors = {.down = std::move(start.down), .up = std::move(start.up)};
+  LowRankFactors factors = {.down = std::move(start.down), .up = std::move(start.up)};
   start.residual = {};  // may be large
-  Factors best = factors;
+  LowRankFactors best = factors;
   double least = std::numeric_limits<double>::infinity();
-  UnroundedRows rows(w, rounding);
-  DoubleMatrix basis = first_basis(factors, sketch_width(rank + kStepColumns, w.dim(0), w.dim(1)));
+  RoundingMisses misses(w, rounding);
+  DoubleMatrix basis = first_basis(factors, sketch_width(rank, w.dim(0), w.dim(1)));
   for (int step = 0;; ++step) {
-    const RowSource& target = rows.beside(factors);
+    const RowSource& source = misses.beside(factors);
     Subspace space;
     if (step < steps) {
-      space = krylov_space(target, basis, 1, ctx);
+      space = step_space(source, factors, basis, ctx);
     } else {
-      for_each_tile(target, ctx);
+      for_each_tile(source, ctx);
     }
-    if (rows.missed() < least) {
-      least = rows.missed();
+    if (misses.sum() < least) {
+      least = misses.sum();
       best = factors;
     }
     if (step == steps) break;
@@ -346,17 +339,51 @@ LowRankSplit alternate_low_rank(const Tensor& w, LowRankSplit start,
   return split_of(w, std::move(best), ctx);
 }
 
+ResidualRounding rounding_to_mx(Element element) {
+  return {.by = RoundedBy::kBlock, .take_misses = [element](const RowTile& part) {
+            const TakeMxMissesFn take = take_mx_misses(active_isa());
+            double squares = 0;
+            for (int64_t i = 0; i < part.rows; ++i) {
+              squares += take(part.data + i * part.stride, element, part.columns);
+            }
+            return squares;
+          }};
+}
+
+ResidualRounding rounding_to_values(
+    RoundedBy by, std::function<void(const Tensor& rows, std::span<float> values)> round) {
+  const auto scratch = std::make_shared<Workspace>();
+  return {.by = by, .take_misses = [round = std::move(round), scratch](const RowTile& part) {
+            const int64_t k = part.columns, size = part.rows * k;
+            const int64_t bytes = size * static_cast<int64_t>(sizeof(float));
+            const Scratch rows = scratch->take(bytes), rounded = scratch->take(bytes);
+            for (int64_t i = 0; i < part.rows; ++i) {
+              std::copy_n(part.data + i * part.stride, k, rows.as<float>() + i * k);
+            }
+            const Buffer borrowed = Buffer::borrow(rows.as<float>(), bytes);
+            const std::span values(rounded.as<float>(), static_cast<size_t>(size));
+            round(Tensor(DType::kF32, {part.rows, k}, borrowed), values);
+            for (int64_t i = 0; i < part.rows; ++i) {
+              const float* value = values.data() + i * k;
+              float* miss = part.data + i * part.stride;
+              for (int64_t j = 0; j < k; ++j) miss[j] -= value[j];
+            }
+            return squared_distance({rows.as<float>(), values.size()}, values);
+          }};
+}
+
 LowRankCost low_rank_cost(int64_t n, int64_t k, int64_t rank, int steps, RoundedBy by,
                           int threads) {
-  const int64_t split = block_width(rank, n, k), step = sketch_width(rank + kStepColumns, n, k);
+  const int64_t split = block_width(rank, n, k), step = sketch_width(rank, n, k);
   const int64_t widest = steps > 0 ? std::max(kBlocks * split, step) : kBlocks * split;
   // Bases, what the weight makes of them, and copies on the way.
   constexpr int64_t kCopies = 2, kDouble = 8, kFloat = 4;
   int64_t bytes = kCopies * (n + 2 * k) * widest * kDouble;
   bytes += sketch_bytes(n, k, steps > 0 ? std::max(split, step) : split, kSketchRows, threads);
-  // The residual of a tile, what it is rounded to, and its codes.
-  if (steps > 0)
-    bytes += (by == RoundedBy::kTensor ? 4 * n : 3 * threads * kSketchRows) * k * kFloat;
+  // A tile of the residual again, what it is rounded to, and its codes.
+  constexpr int64_t kHeld = 3;
+  if (steps > 0 && by == RoundedBy::kRow) bytes += kHeld * threads * kSketchRows * k * kFloat;
+  if (steps > 0 && by == RoundedBy::kTensor) bytes += (kHeld + 1) * n * k * kFloat;
   const double pass = 2 * static_cast<double>(n) * static_cast<double>(k);
   const auto columns = [](int64_t count) { return static_cast<double>(count); };
   double operations = pass * (kBlocks * 2 * columns(split) + columns(rank));

@@ -6,9 +6,7 @@
 #include <array>
 
 #include "base/check.h"
-#include "base/cpu_features.h"
 #include "base/parallel_for.h"
-#include "kernels/float_product.h"
 
 namespace mezzotint {
 namespace {
@@ -34,23 +32,6 @@ Tensor outputs(const Tensor& x, const Tensor& w, const ExecContext& ctx) {
     }
   });
   return y;
-}
-
-void product_of_rows(std::span<const float> a, const Tensor& b, std::span<float> out) {
-  const int64_t r = b.dim(0), k = b.dim(1);
-  const int64_t m = static_cast<int64_t>(a.size()) / r;
-  MZ_CHECK(static_cast<int64_t>(a.size()) == m * r && static_cast<int64_t>(out.size()) == m * k);
-  std::ranges::fill(out, 0.0f);
-  add_product(active_isa())({.a = a.data(),
-                             .a_row = r,
-                             .a_step = 1,
-                             .b = b.data<float>(),
-                             .b_step = k,
-                             .c = out.data(),
-                             .c_row = k,
-                             .rows = m,
-                             .steps = r,
-                             .columns = k});
 }
 
 double squared_distance(const Tensor& a, const Tensor& b) {

@@ -11,9 +11,6 @@ namespace mezzotint {
 // x w^T: F32 [m,n] of x:[m,k] and w:[n,k], both F32. The same bits for any number of threads.
 Tensor outputs(const Tensor& x, const Tensor& w, const ExecContext& ctx);
 
-// out = a b on this thread: a of whole rows [.,r], b:[r,k] F32, out of as many rows [.,k].
-void product_of_rows(std::span<const float> a, const Tensor& b, std::span<float> out);
-
 // sum (a - b)^2 of two F32 tensors, or runs of floats, of one size.
 double squared_distance(const Tensor& a, const Tensor& b);
 double squared_distance(std::span<const float> a, std::span<const float> b);

@@ -16,15 +16,13 @@
 
 #include "base/check.h"
 #include "kernels/bench_peak.h"
-#include "kernels/weight_decode.h"
 #include "numerics/int4.h"
 #include "solve/correlated_data.h"
 #include "solve/gptq.h"
 #include "solve/gram.h"
 #include "solve/low_rank.h"
-#include "solve/mx_weights.h"
-#include "solve/outputs.h"
 #include "solve/rtn.h"
+#include "solve/widen.h"
 
 namespace mezzotint {
 namespace {
@@ -166,38 +164,38 @@ BENCHMARK(BM_Gram)->Args({2048, 5120})->Iterations(2)->Unit(benchmark::kMillisec
 
 // --- low rank, the residual as MXFP4 -------------------------------------------------------------
 
-const ResidualRounding& to_mxfp4() {
-  static const ResidualRounding rounding = {
-      .round = [](const Tensor& rows, std::span<float> values) {
-        const MxWeight mx = quantize_mx_weight(rows, Element::kE2M1, MxLevels::kOne, one_thread());
-        const WeightView view = {.codes = mx.codes.raw(),
-                                 .element = Element::kE2M1,
-                                 .n = rows.dim(0),
-                                 .k = rows.dim(1),
-                                 .block_scale = mx.block_scale.data<uint8_t>()};
-        for (int64_t row = 0; row < view.n; ++row) {
-          decode_weights(view, row, 0, view.k, values.data() + row * view.k);
-        }
-      }};
-  return rounding;
-}
-
-Tensor mxfp4_of(const Tensor& residual) {
-  Tensor out = Tensor::allocate(DType::kF32, residual.shape());
-  to_mxfp4().round(residual, {out.mutable_data<float>(), static_cast<size_t>(out.size())});
-  return out;
+// What MXFP4 makes of a matrix leaves so much.
+double rounding_error(const Tensor& residual) {
+  Tensor misses = Tensor::allocate(DType::kF32, residual.shape());
+  std::copy_n(residual.data<float>(), residual.size(), misses.mutable_data<float>());
+  return std::sqrt(rounding_to_mx(Element::kE2M1)
+                       .take_misses({.rows = residual.dim(0),
+                                     .columns = residual.dim(1),
+                                     .data = misses.mutable_data<float>(),
+                                     .stride = residual.dim(1)}));
 }
 
 double norm_of(const Tensor& t) {
   double sum = 0;
-  for (int64_t i = 0; i < t.size(); ++i) sum += double{t.data<float>()[i]} * t.data<float>()[i];
+  const Tensor wide = widened(t);
+  for (const float v : std::span(wide.data<float>(), static_cast<size_t>(t.size()))) {
+    sum += double{v} * v;
+  }
   return std::sqrt(sum);
+}
+
+// As files hold weights.
+Tensor bf16_noise(int64_t n, int64_t k) {
+  const Tensor wide = uniform(n, k);
+  Tensor w = Tensor::allocate(DType::kBF16, {n, k});
+  narrow_range({wide.data<float>(), static_cast<size_t>(wide.size())}, w, 0);
+  return w;
 }
 
 // Alternating steps; 0: the split alone.
 void BM_LowRank(benchmark::State& state) {
   const auto steps = static_cast<int>(state.range(2));
-  const Tensor w = uniform(state.range(0), state.range(1));
+  const Tensor w = bf16_noise(state.range(0), state.range(1));
   BesidePeak timer(Arithmetic::kFloat);
   double left = 0, missed = 0;
   for (auto _ : state) {
@@ -205,10 +203,11 @@ void BM_LowRank(benchmark::State& state) {
     if (steps > 0) split = split_low_rank(w, 32, one_thread());
     timer.measure([&] {
       split = steps == 0 ? split_low_rank(w, 32, one_thread())
-                         : alternate_low_rank(w, std::move(split), to_mxfp4(), steps, one_thread());
+                         : alternate_low_rank(w, std::move(split), rounding_to_mx(Element::kE2M1),
+                                              steps, one_thread());
     });
     left = norm_of(split.residual) / norm_of(w);
-    missed = std::sqrt(squared_distance(split.residual, mxfp4_of(split.residual))) / norm_of(w);
+    missed = rounding_error(split.residual) / norm_of(w);
   }
   report(state, timer, 0);
   state.counters["residual"] = left;
@@ -224,7 +223,7 @@ BENCHMARK(BM_LowRank)
 // What deepcompressor and Model-Optimizer do: every singular vector, in double.
 void BM_TextbookLowRank(benchmark::State& state) {
   const int64_t n = state.range(0), k = state.range(1);
-  const Tensor w = uniform(n, k);
+  const Tensor w = widened(bf16_noise(n, k));
   using Floats = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const Eigen::MatrixXd m = Eigen::Map<const Floats>(w.data<float>(), n, k).cast<double>();
   BesidePeak timer(Arithmetic::kFloat);

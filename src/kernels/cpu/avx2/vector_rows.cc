@@ -15,6 +15,7 @@ constexpr int kProductVectors = 1;
 #define MZ_ISA avx2
 #include "kernels/float_ops.inl"
 #include "kernels/float_product.inl"
+#include "kernels/mx_misses.inl"
 #include "kernels/quantize_mx.inl"
 #include "kernels/quantize_rows.inl"
 #include "kernels/weight_ops.inl"
