@@ -12,5 +12,5 @@ constexpr int kTileVectors = 1;
 }  // namespace
 }  // namespace mezzotint::avx2
 
-#include "kernels/panel_float.inl"
+#include "kernels/cpu/avx2/panel_blocks.inl"
 #include "kernels/panel_stream.inl"

@@ -13,4 +13,5 @@ constexpr int kTileVectors = 1;
 }  // namespace mezzotint::portable
 
 #include "kernels/panel_float.inl"
+#include "kernels/panel_float_rows.inl"
 #include "kernels/panel_stream.inl"
