@@ -59,6 +59,8 @@ def analyze(
     *,
     algorithms: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
+    group_size: int = 0,
+    svd_rank: int = 0,
     preset: str = "auto",
     attention: str = "",
     target_size: int | str | None = None,
@@ -83,6 +85,8 @@ def analyze(
         To choose from. Default: W8A8_DYNAMIC, W8A8_MXFP8, W4A16 and W4A4_MXFP4.
     exclude, preset
         As of quantize_model(): what stays float in any case.
+    group_size, svd_rank
+        As of quantize_model(), for those of the algorithms that have groups or a low-rank branch.
     attention
         As of quantize_model(): attentions whose rotations count for the size and go into the recipe.
     range, smooth, gptq, act_order, static_tolerance
@@ -97,6 +101,8 @@ def analyze(
     options = [f"--stats={os.fspath(stats)}", f"--preset={preset}"]
     options += _calibration_options(range, smooth, gptq, act_order, static_tolerance)
     options += [f"--choose-from={name}" for name in _listed(algorithms)]
+    options += [f"--group-size={group_size}"] if group_size else []
+    options += [f"--svd-rank={svd_rank}"] if svd_rank else []
     options += [f"--fa={attention}"] if attention else []
     options += [f"--exclude={pattern}" for pattern in _listed(exclude)]
     with tempfile.TemporaryDirectory(prefix="mezzotint-") as folder:

@@ -55,7 +55,9 @@ class CalibratedPlan:
         self._linears = plan.linears
         wishes = plan.wishes
         patterns = [*plan.exclude, *plan.kept_by_preset]
-        self._selection = (wishes.algo, plan.rules, patterns, wishes.group_size, wishes.upstream)
+        self._selection = (
+            wishes.algo, plan.rules, patterns, wishes.group_size, wishes.svd_rank, wishes.upstream,
+        )  # fmt: skip
 
     def apply(self, how: Calibration) -> nn.Module:
         tensors = [pair for linear in self._linears for pair in _tensors_of(linear)]  # C++ borrows

@@ -35,7 +35,9 @@ class FoundLinear:
     def slot(self) -> tuple[str, int, int, bool, int]:
         return (self.name, *self.weight.shape, self.bias is not None, self.bytes)
 
-    def quantized(self, algorithm: str, group_size: int, upstream: bool) -> QuantLinear:
+    def quantized(
+        self, algorithm: str, group_size: int, svd_rank: int, upstream: bool
+    ) -> QuantLinear:
         if self.weight.is_meta:
             raise ValueError(
                 f"layer {self.name} is on the meta device: there is no weight to quantize"
@@ -50,7 +52,7 @@ class FoundLinear:
         bias = None if self.bias is None else self.bias.detach().cpu().contiguous()
         return QuantLinear(*_core.Layer.from_float(
             self.name, algorithm, to_tuple(weight), None if bias is None else to_tuple(bias),
-            group_size, upstream, torch_context(),
+            group_size, svd_rank, upstream, torch_context(),
         ))  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from mezzotint.report import LayerReport, Report
 
 Rules = Mapping[str, str] | Sequence[tuple[str, str]]
 
+_LARGEST_RANK = 4096  # of --svd-rank, too
+
 
 @dataclass
 class Wishes:
@@ -27,6 +29,7 @@ class Wishes:
     rules: Rules = ()
     exclude: Iterable[str] = ()
     group_size: int = 0
+    svd_rank: int = 0
     preset: str = "auto"
     attention: str = ""
     upstream: bool = False
@@ -51,7 +54,7 @@ class Plan:
         self.exclude = [wishes.exclude] if isinstance(wishes.exclude, str) else list(wishes.exclude)
         slots = [linear.slot() for linear in self.linears]
         choices = _core.choose_algorithms(
-            slots, wishes.algo, self.rules, self.exclude, preset.kept if preset else None
+            slots, wishes.algo, self.rules, self.exclude, wishes.svd_rank, preset.kept if preset else None
         )
         self._choices = dict(zip((linear.name for linear in self.linears), choices, strict=True))
 
@@ -67,7 +70,8 @@ class Plan:
     def quantized(self, linear: FoundLinear) -> QuantLinear:
         """`linear` has its weight, whatever the model's is."""
         algorithm, _ = self._choices[linear.name]
-        return linear.quantized(algorithm, self.wishes.group_size, self.wishes.upstream)
+        wishes = self.wishes
+        return linear.quantized(algorithm, wishes.group_size, wishes.svd_rank, wishes.upstream)
 
     def report(self, replaced: Mapping[str, QuantLinear]) -> Report:
         rows = []
@@ -108,6 +112,13 @@ def _check(wishes: Wishes) -> None:
     size = wishes.group_size
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 63:
         raise ValueError(f"group_size: expected a whole number, 0 or more, got {size!r}")
+    check_svd_rank(wishes.svd_rank)
+
+
+def check_svd_rank(rank: object) -> None:
+    """0: the default."""
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank <= _LARGEST_RANK:
+        raise ValueError(f"svd_rank: expected a whole number from 1 to {_LARGEST_RANK}, got {rank!r}")
 
 
 def _checked_rule(rule: object) -> tuple[str, str]:

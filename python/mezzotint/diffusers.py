@@ -51,7 +51,7 @@ class MezzotintConfig(QuantizationConfigMixin):
     ``torch_dtype`` asks for. For whole pipelines: ``PipelineQuantizationConfig(quant_mapping=
     {"transformer": config})``.
 
-    algo, rules, exclude, group_size, preset, attention, compat
+    algo, rules, exclude, group_size, svd_rank, preset, attention, compat
         As of quantize_model().
     modules_to_not_convert
         What other backends call ``exclude``: a layer stays float when one of these names is the
@@ -79,6 +79,7 @@ class MezzotintConfig(QuantizationConfigMixin):
         attentions: Iterable[str] = (),
         timestep_policy: str = "",
         quant_method: str = METHOD,
+        svd_rank: int = 0,
     ) -> None:
         self.quant_method = QuantizationMethod(quant_method)
         self.algo = algo
@@ -86,6 +87,7 @@ class MezzotintConfig(QuantizationConfigMixin):
         self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)
         self.modules_to_not_convert = list(modules_to_not_convert or [])
         self.group_size = group_size
+        self.svd_rank = svd_rank
         self.preset = preset
         self.attention = attention
         self.compat = compat
@@ -111,7 +113,8 @@ class MezzotintConfig(QuantizationConfigMixin):
             exclude += [pattern] if _core.matches(pattern, layers) else []
         return Wishes(
             algo=self.algo, rules=self.rules, exclude=exclude, group_size=self.group_size,
-            preset=self.preset, attention=self.attention, upstream=self.compat == "upstream",
+            svd_rank=self.svd_rank, preset=self.preset, attention=self.attention,
+            upstream=self.compat == "upstream",
         )  # fmt: skip
 
 

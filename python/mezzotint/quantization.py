@@ -143,6 +143,7 @@ def quantize_model(
     rules: Rules = (),
     exclude: Iterable[str] = (),
     group_size: int = 0,
+    svd_rank: int = 0,
     preset: str = "auto",
     attention: str = "",
     map: LinearMap | None = None,
@@ -166,8 +167,11 @@ def quantize_model(
     attention
         "fp8_dynamic[:PATTERN[:HEAD_DIM]]": which attentions compute on FP8 codes; without a pattern
         all that the preset knows.
-    group_size, map, compat
-        Weights per scale (0: the algorithm's default); as of quantize().
+    group_size, svd_rank
+        Weights per scale (0: the algorithm's default); columns of the low-rank branch of _SVD algorithms
+        (1 to 4096, at most the layer's features; 0: 32).
+    map, compat
+        As of quantize().
     stats
         What collect() wrote of this very model: for algorithms that need statistics, and for better
         results with the others. ``range`` (of static scales: "mse", "minmax" or "percentile"),
@@ -186,7 +190,7 @@ def quantize_model(
         raise TypeError(
             "quantize_model: give algo=, rules= or attention= (mezzotint list-algorithms)"
         )
-    wishes = Wishes(algo, rules, exclude, group_size, preset, attention, compat == "upstream")
+    wishes = Wishes(algo, rules, exclude, group_size, svd_rank, preset, attention, compat == "upstream")
     how = {
         "range": range, "smooth": smooth, "gptq": gptq, "act_order": act_order,
         "static_tolerance": static_tolerance,

@@ -132,7 +132,12 @@ LayerSelection select_slots(const std::vector<LinearSlot>& slots, const ExportOp
                                 .reason = {},
                                 .has_bias = slot.has_bias});
   }
-  return select_layers(std::move(selection), options, preset);
+  selection = select_layers(std::move(selection), options, preset);
+  const bool any_branch = std::ranges::any_of(selection.layers, [](const SelectedLayer& layer) {
+    return layer.algorithm != nullptr && layer.algorithm->parameters.low_rank;
+  });
+  if (options.svd_rank != 0 && !any_branch) no_low_rank_branch(options.svd_rank);
+  return selection;
 }
 
 std::vector<SlotChoice> choose_algorithms(const std::vector<LinearSlot>& slots,

@@ -23,7 +23,9 @@ ModelQuantizer::ModelQuantizer(WeightStore weights, const std::vector<LinearSlot
                      {.layer = layer.name});
     quantized_.emplace(layer.name + ".weight", std::move(layer));
   }
-  how_ = {.group_size = options_.group_size, .compat = options_.compat};
+  how_ = {.group_size = options_.group_size,
+          .rank = branch_rank(options_.svd_rank),
+          .compat = options_.compat};
   if (has_statistics) calibrate();
 }
 

@@ -58,10 +58,11 @@ Calibration calibration_of(const CalibrationTuple& tuple) {
 void make(ModelQuantizer* self, const NamedTorchTensors& weights,
           const std::vector<SlotTuple>& slots, const std::string& algorithm,
           const RuleTuples& rules, const std::vector<std::string>& exclude, int64_t group_size,
-          bool upstream, const std::optional<CalibrationTuple>& calibration,
+          int64_t svd_rank, bool upstream, const std::optional<CalibrationTuple>& calibration,
           const ExecContext& context) {
   ExportOptions options = selection_options(algorithm, rules, exclude);
   options.group_size = group_size;
+  options.svd_rank = svd_rank;
   options.compat = upstream ? Compat::kUpstream : Compat::kNone;
   if (calibration) options.calibration = calibration_of(*calibration);
   const nb::gil_scoped_release no_gil;
@@ -83,7 +84,7 @@ void bind_model_quantizer(nb::module_& module) {
   nb::class_<ModelQuantizer>(module, "ModelQuantizer",
                              "Quantizes float layers in memory, whose tensors must stay.")
       .def("__init__", &make, "weights"_a, "slots"_a, "algorithm"_a, "rules"_a, "exclude"_a,
-           "group_size"_a, "upstream"_a, "calibration"_a.none(), "context"_a)
+           "group_size"_a, "svd_rank"_a, "upstream"_a, "calibration"_a.none(), "context"_a)
       .def_prop_ro("choices",
                    [](const ModelQuantizer& self) { return choice_tuples(self.choices()); })
       .def_prop_ro("notes", &ModelQuantizer::notes)

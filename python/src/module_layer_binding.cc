@@ -17,6 +17,7 @@
 #include "mezzotint/context.h"
 #include "mezzotint/report.h"
 #include "module_layer.h"
+#include "quant/layer_selection.h"
 #include "slot_tuples.h"
 #include "torch_tensor.h"
 
@@ -99,14 +100,16 @@ nb::tuple layer_from_tensors(const std::string& name, const std::string& algorit
 
 nb::tuple layer_from_float(const std::string& name, const std::string& algorithm,
                            const TorchTensor& weight, const std::optional<TorchTensor>& bias,
-                           int64_t group_size, bool upstream, const ExecContext& context) {
+                           int64_t group_size, int64_t svd_rank, bool upstream,
+                           const ExecContext& context) {
   const auto hold = [&] {
     const nb::gil_scoped_release no_gil;
     FloatLayer source = {.name = name, .weight = borrowed(weight), .bias = std::nullopt};
     if (bias) source.bias = borrowed(*bias);
     return layer_of_float(
         describe(name, algorithm, source.weight.dim(0), source.weight.dim(1), upstream, {}), source,
-        {.group_size = group_size, .compat = compat_of(upstream)}, context);
+        {.group_size = group_size, .rank = branch_rank(svd_rank), .compat = compat_of(upstream)},
+        context);
   };
   return held_tuple(hold());
 }
@@ -190,8 +193,9 @@ nb::tuple load(const std::vector<SlotTuple>& slots, const std::vector<std::strin
 std::vector<std::pair<std::string, std::string>> choose(
     const std::vector<SlotTuple>& slots, const std::string& algorithm,
     const std::vector<std::pair<std::string, std::string>>& rules,
-    const std::vector<std::string>& exclude, const std::optional<Preset>& preset) {
-  ExportOptions options = {.algorithm = algorithm, .exclude = exclude};
+    const std::vector<std::string>& exclude, int64_t svd_rank,
+    const std::optional<Preset>& preset) {
+  ExportOptions options = {.algorithm = algorithm, .exclude = exclude, .svd_rank = svd_rank};
   for (const auto& [pattern, name] : rules) {
     options.rules.push_back({.pattern = pattern, .algorithm = name});
   }
@@ -237,7 +241,7 @@ void bind_module_layers(nb::module_& module) {
       .def_static("from_tensors", &layer_from_tensors, "name"_a, "algorithm"_a, "out_features"_a,
                   "in_features"_a, "upstream"_a, "policy"_a, "tensors"_a)
       .def_static("from_float", &layer_from_float, "name"_a, "algorithm"_a, "weight"_a,
-                  "bias"_a.none(), "group_size"_a, "upstream"_a, "context"_a)
+                  "bias"_a.none(), "group_size"_a, "svd_rank"_a, "upstream"_a, "context"_a)
       .def(
           "bind",
           [](const ModuleLayer& self, const std::vector<uintptr_t>& addresses) {
@@ -279,7 +283,7 @@ void bind_module_layers(nb::module_& module) {
   module.def("load_model", &load, "slots"_a, "modules"_a, "path"_a, "strict"_a, "rank"_a.none(),
              "policy"_a.none(), "upstream"_a, "context"_a);
   module.def("choose_algorithms", &choose, "slots"_a, "algorithm"_a, "rules"_a, "exclude"_a,
-             "preset"_a.none());
+             "svd_rank"_a, "preset"_a.none());
   module.def("summary", &summary_of, "rows"_a);
   module.def("wanted_group", &wanted_group, "algorithm"_a, "given"_a);
 }

@@ -64,6 +64,13 @@ def test_how_statistics_are_used_goes_to_the_tool(analyzed):
     plain = analyze(model, file, algorithms="w4a16", exclude="head").layers[1]
     fed_back = analyze(model, file, algorithms="w4a16", exclude="head", gptq=True).layers[1]
     assert fed_back.sqnr_db["W4A16"] > plain.sqnr_db["W4A16"] + 0.2
+    grouped = analyze(model, file, algorithms="w4a16", exclude="head", group_size=32).layers[1]
+    assert grouped.bytes["W4A16"] > plain.bytes["W4A16"]
+    ranks = [
+        analyze(model, file, algorithms="w4a4_mxfp4_svd", exclude="head", svd_rank=rank).layers[1]
+        for rank in (4, 16)
+    ]
+    assert ranks[0].bytes["W4A4_MXFP4_SVD"] < ranks[1].bytes["W4A4_MXFP4_SVD"]
     with pytest.raises(mezzotint.Error, match="static-tolerance"):
         analyze(model, file, static_tolerance=-1)
     with pytest.raises(mezzotint.Error, match="expected one of auto, on, off, got yes"):

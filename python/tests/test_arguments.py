@@ -1,8 +1,11 @@
 """What quantize() and quantize_model() accept and refuse, with the words a user sees."""
 
+import inspect
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -177,21 +180,24 @@ def test_float_parameters_of_another_shape_are_named(copied):
 # --- without files -----------------------------------------------------------------------------------
 
 
+def tool(*arguments):
+    command = [sys.executable, "-m", "mezzotint", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def quantized_by_the_tool(model, folder, options):
+    save_file(model.state_dict(), folder / "model.safetensors")
+    tool("quantize", folder / "model.safetensors", "-o", folder / "out", "--preset", "none", *options)
+    return quantize(float_model("tiny"), folder / "out")
+
+
 def test_quantize_model_writes_what_an_export_writes(tmp_path):
     """The same codes and scales as the command line tool, and the same outputs."""
-    import subprocess
-    import sys
-
     model = float_model("tiny").float()
-    save_file(model.state_dict(), tmp_path / "model.safetensors")
     options = ["--algo", "w4a16", "--rule", "*.ff_in=w8a8_dynamic", "--exclude", "*.to_k"]
-    command = [sys.executable, "-m", "mezzotint", "quantize", tmp_path / "model.safetensors"]
-    done = subprocess.run(
-        [*command, "-o", tmp_path / "out", "--preset", "none", *options],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    from_files = quantize(float_model("tiny"), tmp_path / "out")
+    from_files = quantized_by_the_tool(model, tmp_path, options)
     in_memory = quantize_model(
         model, algo="w4a16", rules={"*.ff_in": "w8a8_dynamic"}, exclude=["*.to_k"]
     )
@@ -218,6 +224,39 @@ def test_group_size():
     assert model.mezzotint_report.notes == [note.format(4)]
 
 
+def test_svd_rank_is_that_of_the_tool(tmp_path):
+    model = float_model("tiny").float()
+    from_files = quantized_by_the_tool(
+        model, tmp_path, ["--algo", "w4a4_mxfp4_svd", "--svd-rank", "3"]
+    )
+    in_memory = quantize_model(model, algo="w4a4_mxfp4_svd", svd_rank=3)
+    assert torch.equal(outputs(in_memory), outputs(from_files))
+    other = quantize_model(float_model("tiny").float(), algo="w4a4_mxfp4_svd", svd_rank=4)
+    assert not torch.equal(outputs(other), outputs(from_files))
+
+
+# Of the tool alone: files, and who does the work.
+FILES = {
+    "--output", "--recipe", "--component", "--rank", "--world-size", "--max-shard-size", "--max-memory",
+    "--dry-run", "--resume", "--force", "--report", "--layers", "--fail-below-sqnr",
+}  # fmt: skip
+AIMS = {"--target-size", "--min-sqnr", "--choose-from"}  # analyze() has them
+OTHER_NAMES = {"--rule": "rules", "--fa": "attention"}
+
+
+def test_every_option_of_the_tool_that_changes_layers_is_an_argument():
+    text = tool("quantize", "--help")
+    found = (re.match(r" +(?:-\w,\s*)?(--[\w-]+)", line) for line in text.splitlines())
+    options = {match[1] for match in found if match}
+    assert {"--svd-rank", "--act-order", "--output"} <= options
+    inspect_help = tool("inspect", "--help")
+    common = {option for option in options if option in inspect_help}
+    changing = options - common - FILES - AIMS
+    assert len(changing) > 8
+    named = {OTHER_NAMES.get(option, option[2:].replace("-", "_")) for option in changing}
+    assert named <= set(inspect.signature(quantize_model).parameters)
+
+
 def test_a_weight_that_is_no_float_is_refused():
     model = float_model("tiny")
     model.blocks[0].to_k.weight = nn.Parameter(torch.zeros(10, 64, dtype=torch.int8), False)
@@ -233,6 +272,11 @@ def test_a_weight_that_is_no_float_is_refused():
         ({"algo": 8}, TypeError, "algo: expected the name of an algorithm, got 8"),
         ({"algo": "w4a16", "group_size": -1}, ValueError, "group_size: expected a whole number.*-1"),
         ({"algo": "w4a16", "group_size": 1.5}, ValueError, "group_size: .* got 1.5"),
+        ({"algo": "w4a4_mxfp4_svd", "svd_rank": 4097}, ValueError,
+         "svd_rank: expected a whole number from 1 to 4096, got 4097"),
+        ({"algo": "w4a4_mxfp4_svd", "svd_rank": -1}, ValueError, "svd_rank: expected .* got -1"),
+        ({"algo": "w8a8_mxfp8", "svd_rank": 16}, mezzotint.Error,
+         "no layer has an algorithm with a low-rank branch"),
         ({"rules": ["*.to_q"]}, TypeError, "rules: expected pairs .*got '..to_q'"),
         ({"algo": "w8a8"}, mezzotint.Error, "W8A8 needs statistics"),
         ({"algo": "w8a16", "exclude": "to_x"}, mezzotint.Error, "to_x matches no layer"),
