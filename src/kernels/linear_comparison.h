@@ -157,6 +157,15 @@ inline const LinearKernel& reference_of(const LinearKernel& row) {
   throw std::logic_error("no reference row");
 }
 
+// Rows that are not what they would be compared with.
+inline std::vector<const LinearKernel*> rows_to_compare() {
+  std::vector<const LinearKernel*> rows;
+  for (const LinearKernel& row : linear_kernels()) {
+    if (&reference_of(row) != &row) rows.push_back(&row);
+  }
+  return rows;
+}
+
 inline std::vector<Element> elements_of(const LinearKernel& row) {
   switch (row.layout) {
     case LayoutId::kFloatRows:

@@ -121,14 +121,6 @@ TEST_P(RandomLinear, AgreesOnEveryEdge) {
   EXPECT_GE(served, 2);
 }
 
-std::vector<const LinearKernel*> rows_to_compare() {
-  std::vector<const LinearKernel*> rows;
-  for (const LinearKernel& row : linear_kernels()) {
-    if (!is_reference(row)) rows.push_back(&row);
-  }
-  return rows;
-}
-
 INSTANTIATE_TEST_SUITE_P(Table, RandomLinear, testing::ValuesIn(rows_to_compare()),
                          [](const auto& info) { return row_test_name(*info.param); });
 
