@@ -157,7 +157,9 @@ class Row {
     } else {
       const auto blocks = static_cast<int64_t>(low_.size());
       const uint8_t* bytes = params_.block_scale.data<uint8_t>() + row * blocks;
-      std::transform(bytes, bytes + blocks, low_.begin(), e8m0_to_float);
+      // A lambda, for a pointer to an always_inline function cannot be called without optimization.
+      std::transform(bytes, bytes + blocks, low_.begin(),
+                     [](uint8_t byte) { return e8m0_to_float(byte); });
     }
     return low_.data();
   }
