@@ -61,9 +61,14 @@ class MZ_API WeightStore {
   Tensor read(std::string_view name) const;                      // mapped; throws like info()
   // As they stand in the file, which need not be where a C++ array of them could; throws likewise.
   std::span<const std::byte> bytes(std::string_view name) const;
+  // Reads the tensor now, for a thread beside the one that is going to want it; throws like info().
+  // A large one that is not in the page cache is read past it: until release() read() then gives
+  // that memory, instead of mapped pages.
+  void read_ahead(std::string_view name) const;
   void release(std::string_view name) const noexcept;  // drops the resident pages
 
  private:
+  class Ahead;
   struct Impl;
   explicit WeightStore(std::shared_ptr<const Impl> impl);
   std::shared_ptr<const Impl> impl_;

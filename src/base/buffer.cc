@@ -1,8 +1,12 @@
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <mutex>
 #include <string>
+#include <vector>
 
+#include "base/buffer_reuse.h"
 #include "base/check.h"
 #include "mezzotint/error.h"
 #include "mezzotint/tensor.h"
@@ -34,6 +38,69 @@ constexpr int64_t kMapFrom = kHugePage;
               {.expected = std::to_string(bytes) + " bytes"});
 }
 
+// Mappings that wait to be used again, while a BufferReuse lives.
+class WaitingMaps {
+ public:
+  struct Map {
+    void* data = nullptr;
+    int64_t bytes = 0;
+  };
+
+  void allow(int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    most_bytes_ += bytes;
+  }
+
+  void disallow(int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    most_bytes_ -= bytes;
+    while (bytes_ > most_bytes_) {
+      bytes_ -= maps_.back().bytes;
+      unmap(maps_.back());
+      maps_.pop_back();
+    }
+  }
+
+  // The smallest that fits, unless an eighth of it would lie idle.
+  Map take(int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    auto best = maps_.end();
+    for (auto map = maps_.begin(); map != maps_.end(); ++map) {
+      if (map->bytes < bytes || map->bytes - bytes > map->bytes / 8) continue;
+      if (best == maps_.end() || map->bytes < best->bytes) best = map;
+    }
+    if (best == maps_.end()) return {};
+    const Map found = *best;
+    maps_.erase(best);
+    bytes_ -= found.bytes;
+    return found;
+  }
+
+  void give_back(Map map) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (bytes_ + map.bytes > most_bytes_) return unmap(map);
+    try {
+      maps_.push_back(map);
+      bytes_ += map.bytes;
+    } catch (const std::bad_alloc&) {
+      unmap(map);
+    }
+  }
+
+ private:
+  static void unmap(Map map) noexcept { ::munmap(map.data, static_cast<size_t>(map.bytes)); }
+
+  std::mutex mutex_;
+  std::vector<Map> maps_;
+  int64_t bytes_ = 0;
+  int64_t most_bytes_ = 0;  // 0: nothing waits
+};
+
+WaitingMaps& waiting_maps() {
+  static auto* const maps = new WaitingMaps;  // buffers may outlive every static object
+  return *maps;
+}
+
 std::shared_ptr<void> allocate_small(int64_t bytes) {
   const int64_t rounded = (bytes / kAlignment + 1) * kAlignment;
   void* data = std::aligned_alloc(kAlignment, static_cast<size_t>(rounded));
@@ -46,6 +113,13 @@ std::shared_ptr<void> allocate_small(int64_t bytes) {
 // take 18.
 std::shared_ptr<void> allocate_large(int64_t bytes) {
   const int64_t rounded = (bytes + kPage - 1) / kPage * kPage;
+  const auto owned = [](WaitingMaps::Map map) {
+    return std::shared_ptr<void>(
+        map.data, [bytes = map.bytes](void* p) { waiting_maps().give_back({p, bytes}); });
+  };
+  if (const WaitingMaps::Map map = waiting_maps().take(rounded); map.data != nullptr) {
+    return owned(map);
+  }
   const int64_t mapped = rounded + kHugePage;
   void* base = ::mmap(nullptr, static_cast<size_t>(mapped), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -58,11 +132,16 @@ std::shared_ptr<void> allocate_large(int64_t bytes) {
   if (tail > 0) ::munmap(data + rounded, static_cast<size_t>(tail));
   // A wish; failure is harmless.
   ::madvise(data, static_cast<size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE);
-  const auto length = static_cast<size_t>(rounded);
-  return {data, [length](void* p) { ::munmap(p, length); }};
+  return owned({data, rounded});
 }
 
 }  // namespace
+
+BufferReuse::BufferReuse(int64_t most_bytes) : most_bytes_(most_bytes) {
+  waiting_maps().allow(most_bytes_);
+}
+
+BufferReuse::~BufferReuse() { waiting_maps().disallow(most_bytes_); }
 
 Buffer Buffer::allocate(int64_t bytes) {
   MZ_CHECK(bytes >= 0);

@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <optional>
 
+#include "base/buffer_reuse.h"
 #include "mezzotint/error.h"
 #include "mezzotint/tensor.h"
 
@@ -26,6 +28,60 @@ TEST(Buffer, EveryByteOfALargeOneCanBeWritten) {
   std::memset(b.mutable_data(), 0x42, static_cast<size_t>(b.size()));
   EXPECT_EQ(b.bytes().back(), std::byte{0x42});
 }
+
+#if !defined(__SANITIZE_ADDRESS__)  // which has no large buffers
+constexpr int64_t kLarge = int64_t{8} << 20;
+
+// What stands at the beginning of a new buffer: zeros, or what the last one left.
+int first_byte(int64_t bytes) { return std::to_integer<int>(Buffer::allocate(bytes).data()[0]); }
+void leave(int64_t bytes, std::byte value) { Buffer::allocate(bytes).mutable_data()[0] = value; }
+
+TEST(BufferReuse, GivesTheMemoryOfTheLastLargeBufferToTheNext) {
+  leave(kLarge, std::byte{1});
+  EXPECT_EQ(first_byte(kLarge), 0) << "nothing asked for it";
+  {
+    const BufferReuse reuse(kLarge);
+    leave(kLarge, std::byte{2});
+    EXPECT_EQ(first_byte(kLarge), 2);
+    EXPECT_EQ(first_byte(kLarge - 1), 2) << "nearly as large";
+    EXPECT_EQ(first_byte(kLarge / 2), 0) << "half of it would lie idle";
+    EXPECT_EQ(first_byte(kLarge + 1), 0) << "too small";
+    EXPECT_EQ(first_byte(kLarge), 2) << "it still waits";
+    const Buffer taken = Buffer::allocate(kLarge);
+    EXPECT_EQ(first_byte(kLarge), 0) << "it is in use";
+  }
+  EXPECT_EQ(first_byte(kLarge), 0) << "given back at the end";
+}
+
+TEST(BufferReuse, KeepsNoMoreThanItMay) {
+  std::optional<BufferReuse> more(std::in_place, kLarge);
+  {
+    const BufferReuse reuse(kLarge);
+    Buffer one = Buffer::allocate(kLarge), two = Buffer::allocate(kLarge);
+    Buffer three = Buffer::allocate(kLarge);
+    for (Buffer* b : {&one, &two, &three}) b->mutable_data()[0] = std::byte{3};
+    one = two = three = {};
+    const Buffer again = Buffer::allocate(kLarge), another = Buffer::allocate(kLarge);
+    EXPECT_EQ(again.data()[0], std::byte{3});
+    EXPECT_EQ(another.data()[0], std::byte{3});
+    EXPECT_EQ(first_byte(kLarge), 0) << "two of three were kept";
+  }
+  more.reset();
+  EXPECT_EQ(first_byte(kLarge), 0);
+}
+
+TEST(BufferReuse, MayEndBeforeABufferThatItGave) {
+  Buffer left;
+  {
+    const BufferReuse reuse(kLarge);
+    leave(kLarge, std::byte{4});
+    left = Buffer::allocate(kLarge);
+  }
+  EXPECT_EQ(left.data()[0], std::byte{4});
+  left = {};
+  EXPECT_EQ(first_byte(kLarge), 0);
+}
+#endif
 
 TEST(Buffer, TooLargeIsAResourceError) {
   for (const int64_t bytes : {int64_t{1} << 60, INT64_MAX}) {

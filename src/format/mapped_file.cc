@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <system_error>
+#include <vector>
 
 #include "mezzotint/error.h"
 
@@ -21,6 +23,21 @@ namespace {
 // A read fault maps the pages around it as well ("fault-around", 64 KiB by default), so a range
 // has resident neighbours that nobody asked for; they go with it.
 constexpr int64_t kFaultAround = 64 * 1024;
+
+constexpr int64_t kPage = 4096;  // and what direct reading is a multiple of
+
+// Whether more than half of these bytes of a mapped file are in the page cache. Of a file that is
+// neither ours nor writable the kernel says yes.
+bool is_cached(const std::byte* data, int64_t bytes) {
+  const int64_t skip = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) % kPage);
+  std::vector<unsigned char> pages(static_cast<size_t>((skip + bytes + kPage - 1) / kPage));
+  if (::mincore(const_cast<std::byte*>(data) - skip, static_cast<size_t>(skip + bytes),
+                pages.data()) != 0) {
+    return true;
+  }
+  const auto cached = std::ranges::count_if(pages, [](unsigned char page) { return page & 1; });
+  return 2 * cached > std::ssize(pages);
+}
 
 [[noreturn]] void fail(std::string_view what, const std::filesystem::path& path, int error) {
   throw Error(
@@ -56,14 +73,19 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
   if (data == MAP_FAILED) fail("cannot map the file", path, errno);
   const bool world_writable = (status.st_mode & S_IWOTH) != 0;
+  const int direct_fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
   return std::make_shared<const MappedFile>(static_cast<const std::byte*>(data), status.st_size,
-                                            world_writable);
+                                            world_writable, direct_fd);
 }
 
-MappedFile::MappedFile(const std::byte* data, int64_t size, bool world_writable) noexcept
-    : data_(data), size_(size), world_writable_(world_writable) {}
+MappedFile::MappedFile(const std::byte* data, int64_t size, bool world_writable,
+                       int direct_fd) noexcept
+    : data_(data), size_(size), world_writable_(world_writable), direct_fd_(direct_fd) {}
 
-MappedFile::~MappedFile() { ::munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_)); }
+MappedFile::~MappedFile() {
+  ::munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_));
+  if (direct_fd_ >= 0) ::close(direct_fd_);
+}
 
 void MappedFile::release(int64_t offset, int64_t bytes) const noexcept {
   if (bytes <= 0) return;
@@ -74,21 +96,39 @@ void MappedFile::release(int64_t offset, int64_t bytes) const noexcept {
   ::madvise(const_cast<std::byte*>(data_) + begin, static_cast<size_t>(end - begin), MADV_DONTNEED);
 }
 
+std::optional<Buffer> MappedFile::read_direct(int64_t offset, int64_t bytes) const {
+  if (direct_fd_ < 0 || is_cached(data_ + offset, bytes)) return {};
+  const int64_t begin = offset / kPage * kPage;
+  const int64_t wanted = offset + bytes - begin;
+  Buffer buffer = Buffer::allocate((wanted + kPage - 1) / kPage * kPage);
+  // Large buffers begin at a page, as the kernel wants it.
+  if (reinterpret_cast<uintptr_t>(buffer.data()) % kPage != 0) return {};
+  for (int64_t at = 0; at < wanted;) {
+    // The last page of a file may be a part of one: all that is there is read.
+    const ssize_t n = ::pread(direct_fd_, buffer.mutable_data() + at,
+                              static_cast<size_t>(buffer.size() - at), begin + at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0 || (at + n < wanted && n % kPage != 0)) return {};
+    at += n;
+  }
+  return buffer.slice(offset - begin, bytes);
+}
+
 void read_ahead(std::span<const std::byte> bytes) noexcept {
-  constexpr uintptr_t kPage = 4096;
   // MADV_WILLNEED reads no more per call than the device's read-ahead, of which this is the
   // default.
   constexpr uintptr_t kPiece = 128 * 1024;
   if (bytes.empty()) return;
   const auto first = reinterpret_cast<uintptr_t>(bytes.data());
   const uintptr_t end = first + bytes.size();
-  for (uintptr_t at = first / kPage * kPage; at < end; at += kPiece) {
+  constexpr uintptr_t kStep = kPage;
+  for (uintptr_t at = first / kStep * kStep; at < end; at += kPiece) {
     void* piece = reinterpret_cast<void*>(at);
     const size_t size = std::min(kPiece, end - at);
     if (::madvise(piece, size, MADV_POPULATE_READ) != 0) ::madvise(piece, size, MADV_WILLNEED);
     // Memory that a virtual machine was not given before faults once more, below it, where it is
     // first touched: 0.1 to 0.3 s per GB.
-    for (uintptr_t page = std::max(at, first); page < at + size; page += kPage) {
+    for (uintptr_t page = std::max(at, first); page < at + size; page += kStep) {
       static_cast<void>(*reinterpret_cast<const volatile std::byte*>(page));
     }
   }

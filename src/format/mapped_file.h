@@ -5,7 +5,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
+
+#include "mezzotint/tensor.h"
 
 namespace mezzotint {
 
@@ -15,7 +18,8 @@ class MappedFile {
   // Throws Error(kInput) when the file is missing, unreadable, empty or not a regular file.
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
 
-  MappedFile(const std::byte* data, int64_t size, bool world_writable) noexcept;
+  // Takes the descriptor over; -1: none.
+  MappedFile(const std::byte* data, int64_t size, bool world_writable, int direct_fd) noexcept;
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -29,10 +33,16 @@ class MappedFile {
   // next access fetches them again.
   void release(int64_t offset, int64_t bytes) const noexcept;
 
+  // These bytes, read past the page cache into memory of their own: without a page of the cache to
+  // find, fill, map and give back for every 4 KiB. Nothing where most of them are in the cache, or
+  // where the file system reads no other way.
+  std::optional<Buffer> read_direct(int64_t offset, int64_t bytes) const;
+
  private:
   const std::byte* data_;
   int64_t size_;
   bool world_writable_;
+  int direct_fd_;
 };
 
 // Reads these bytes of a mapped file, maps their pages and touches them, for a thread beside the

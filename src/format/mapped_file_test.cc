@@ -5,6 +5,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "format/expect_error.h"
@@ -79,6 +83,35 @@ TEST(MappedFile, ReadAheadMapsEveryPageOfARange) {
   read_ahead({});
   const std::vector<std::byte> memory(10'000);  // of no file: nothing but touched
   read_ahead(memory);
+}
+
+TEST(MappedFile, DirectReadingIsForWhatIsNotInTheCache) {
+  constexpr int64_t kBytes = (8 << 20) + 1234;
+  const TempFolder folder;
+  std::string text(kBytes, '\0');
+  for (int64_t i = 0; i < kBytes; ++i) text[static_cast<size_t>(i)] = static_cast<char>(i * 31 / 7);
+  const auto file = folder.write("f", text);
+  {
+    const auto map = MappedFile::open(file);
+    EXPECT_FALSE(map->read_direct(0, kBytes)) << "just written";
+  }
+  drop_from_cache(file);
+  const auto map = MappedFile::open(file);
+  if (!map->read_direct(0, kBytes))
+    GTEST_SKIP() << "not on this file system, or a sanitizer's build";
+  const std::array<std::pair<int64_t, int64_t>, 5> ranges = {{{0, kBytes},
+                                                              {4096, 4 << 20},
+                                                              {5, 3 << 20},
+                                                              {(5 << 20) - 1, (3 << 20) + 2},
+                                                              {kBytes - (3 << 20), 3 << 20}}};
+  for (const auto& [offset, bytes] : ranges) {
+    const std::optional<Buffer> read = map->read_direct(offset, bytes);
+    ASSERT_TRUE(read) << offset;
+    ASSERT_EQ(read->size(), bytes);
+    EXPECT_EQ(std::memcmp(read->data(), text.data() + offset, static_cast<size_t>(bytes)), 0)
+        << offset;
+  }
+  EXPECT_FALSE(map->read_direct(kBytes - 4096, 4 << 20)) << "beyond the end";
 }
 
 }  // namespace

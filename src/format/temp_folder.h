@@ -1,6 +1,7 @@
 // For tests: a folder that disappears with the test, and whole files in one call.
 #pragma once
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -45,6 +46,14 @@ class TempFolder {
 inline std::string file_bytes(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+// Its bytes leave the page cache, unless somebody maps them.
+inline void drop_from_cache(const std::filesystem::path& file) {
+  const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  ::fsync(fd);
+  ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  ::close(fd);
 }
 
 // A safetensors file of this header and this many bytes of data (0, 1, 2, ...).

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <numeric>
 #include <optional>
+#include <unordered_map>
 #include <utility>
 
 #include "base/nearest.h"
@@ -16,6 +18,40 @@ namespace mezzotint {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// Smaller ones are mapped: their buffers do not begin at a page.
+constexpr int64_t kLeastDirect = int64_t{2} << 20;
+
+// Of a tensor that no array of its elements could be where it stands: it is read as a copy.
+bool is_misaligned(const std::byte* data, DType dtype) {
+  return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(dtype_size(dtype)) != 0;
+}
+
+}  // namespace
+
+// Tensors that were read before they are asked for, by index.
+class WeightStore::Ahead {
+ public:
+  std::optional<Tensor> find(size_t i) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = tensors_.find(i);
+    return found == tensors_.end() ? std::nullopt : std::optional(found->second);
+  }
+  void hold(size_t i, Tensor tensor) {
+    const std::lock_guard lock(mutex_);
+    tensors_.insert_or_assign(i, std::move(tensor));
+  }
+  void drop(size_t i) noexcept {
+    const std::lock_guard lock(mutex_);
+    tensors_.erase(i);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::unordered_map<size_t, Tensor> tensors_;
+};
+
 struct WeightStore::Impl {
   std::vector<TensorInfo> tensors;
   std::vector<int64_t> offsets;  // of tensors[i] in its file
@@ -27,6 +63,7 @@ struct WeightStore::Impl {
   std::vector<std::string> warnings;
   fs::path folder;
   int64_t total_bytes = 0;
+  mutable Ahead ahead;
 
   void add_file(const fs::path& path);
   void add_held(std::string name, Tensor tensor);
@@ -199,10 +236,11 @@ const TensorInfo& WeightStore::info(std::string_view name) const {
 Tensor WeightStore::read(std::string_view name) const {
   const size_t i = impl_->at(name);
   if (!impl_->held.empty()) return impl_->held[i];
+  if (std::optional<Tensor> tensor = impl_->ahead.find(i)) return *std::move(tensor);
   const TensorInfo& t = impl_->tensors[i];
   const std::shared_ptr<const MappedFile>& map = impl_->maps[static_cast<size_t>(t.file)];
   const std::byte* data = map->data() + impl_->offsets[i];
-  if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(dtype_size(t.dtype)) == 0) {
+  if (!is_misaligned(data, t.dtype)) {
     return Tensor(t.dtype, t.shape, Buffer::borrow_const(data, t.bytes, map));
   }
   // Nothing in safetensors promises alignment: such a tensor is copied.
@@ -220,9 +258,29 @@ std::span<const std::byte> WeightStore::bytes(std::string_view name) const {
   return {data, static_cast<size_t>(t.bytes)};
 }
 
+void WeightStore::read_ahead(std::string_view name) const {
+  const size_t i = impl_->at(name);
+  if (!impl_->held.empty()) return;
+  const TensorInfo& t = impl_->tensors[i];
+  const std::span<const std::byte> mapped = bytes(name);
+  // Mapped as well, a copy would be in memory twice.
+  if (is_misaligned(mapped.data(), t.dtype)) return;
+  if (t.bytes >= kLeastDirect) {
+    const auto& map = impl_->maps[static_cast<size_t>(t.file)];
+    if (const std::optional<Buffer> read = map->read_direct(impl_->offsets[i], t.bytes)) {
+      const Buffer constant =
+          Buffer::borrow_const(read->data(), t.bytes, std::make_shared<const Buffer>(*read));
+      impl_->ahead.hold(i, Tensor(t.dtype, t.shape, constant));
+      return;
+    }
+  }
+  mezzotint::read_ahead(mapped);
+}
+
 void WeightStore::release(std::string_view name) const noexcept {
   const std::optional<size_t> i = impl_->find(name);
   if (!i || impl_->maps.empty()) return;
+  impl_->ahead.drop(*i);
   const TensorInfo& t = impl_->tensors[*i];
   impl_->maps[static_cast<size_t>(t.file)]->release(impl_->offsets[*i], t.bytes);
 }

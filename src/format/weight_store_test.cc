@@ -233,6 +233,30 @@ TEST(WeightStore, StreamingAHugeFileTakesTheMemoryOfOneTensor) {
   EXPECT_GT(peak_resident() - before, int64_t{55} << 20);
 }
 
+TEST(WeightStore, WhatIsReadAheadIsTheSameAndGoesWithRelease) {
+  constexpr int64_t kBytes = 5'000'000;
+  const TempFolder folder;
+  const fs::path file = folder.write("m.safetensors", one_tensor("w", kBytes));
+  drop_from_cache(file);
+  const WeightStore store = WeightStore::open(file);
+  const std::span<const std::byte> mapped = store.bytes("w");
+  store.read_ahead("w");
+  Tensor w = store.read("w");
+  const bool read_directly = w.raw() != mapped.data();
+  EXPECT_EQ(store.read("w").raw(), w.raw());
+  EXPECT_TRUE(w.buffer().read_only());
+  EXPECT_EQ(std::memcmp(w.raw(), mapped.data(), kBytes), 0);
+  store.release("w");
+  EXPECT_EQ(store.read("w").raw(), mapped.data());
+  EXPECT_EQ(w.data<uint8_t>()[kBytes - 1], static_cast<uint8_t>(kBytes - 1)) << "still held";
+  // Comparing has brought it into the cache.
+  store.read_ahead("w");
+  EXPECT_EQ(store.read("w").raw(), mapped.data());
+  expect_error(ErrorCode::kInput, {"there is no tensor of this name", "c"},
+               [&] { store.read_ahead("c"); });
+  if (!read_directly) GTEST_SKIP() << "no direct reading here: only mapped";
+}
+
 // "b" stands at an odd byte, so that reading it makes a copy.
 TEST(WeightStore, BytesAreThoseOfTheFileWhereverTheyStand) {
   const TempFolder folder;

@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "base/buffer_reuse.h"
 #include "base/check.h"
 #include "mezzotint/error.h"
 #include "mezzotint/quantize.h"
@@ -185,6 +186,7 @@ class Exporter {
       names.push_back(tensor.name);
       bytes_left_ += tensor.bytes;
     }
+    const BufferReuse reuse(in_flight_.reuse);
     LayerWriter layers(writer, in_flight_.behind);
     SourceReader reader(source_, names, in_flight_.ahead);
     for (size_t i = 0; i < left.size(); ++i) {

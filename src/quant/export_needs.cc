@@ -140,9 +140,11 @@ Work work_of(const ExportPlan& plan, const SelectedLayer& layer, const ExportOpt
 MemoryNeeds needs_of(std::span<const Held> held, const ExportOptions& options, InFlight in_flight) {
   std::vector<int64_t> sources, finished;
   int64_t largest = 0;  // of the source
+  int64_t total = 0;    // that can wait to be used again
   for (const Held& tensor : held) {
     sources.push_back(tensor.source);
     finished.push_back(tensor.source + tensor.written);
+    total += tensor.source + tensor.work;
     largest = std::max(largest, tensor.source);
   }
   std::ranges::reverse(finished);
@@ -166,7 +168,7 @@ MemoryNeeds needs_of(std::span<const Held> held, const ExportOptions& options, I
       needs.layer = held[i].name;
     }
   }
-  needs.bytes += kProgram;
+  needs.bytes += kProgram + std::min(in_flight.reuse, total);
   return needs;
 }
 
@@ -185,8 +187,12 @@ MemoryNeeds memory_needs(const ExportPlan& plan, const WeightStore& source,
                                                  : held_by(plan, layer->second, options, threads));
     held.back().source = tensor.bytes;
   }
+  InFlight in_flight = kLargeInFlight;
   if (options.workers == 1) {
-    MemoryNeeds needs = needs_of(held, options, kLargeInFlight);
+    MemoryNeeds needs = needs_of(held, options, in_flight);
+    if (is_allowed(needs, options)) return needs;
+    in_flight.reuse = 0;
+    needs = needs_of(held, options, in_flight);
     if (is_allowed(needs, options)) return needs;
   }
   return needs_of(held, options, {});

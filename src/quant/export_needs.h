@@ -16,14 +16,15 @@ namespace mezzotint {
 struct InFlight {
   int64_t ahead = 0;
   int64_t behind = 0;  // of the source, and what was made of it
+  int64_t reuse = 0;   // of memory that waits for the next ones (BufferReuse)
 };
-inline constexpr InFlight kLargeInFlight = {.ahead = int64_t{192} << 20,
-                                            .behind = int64_t{256} << 20};
+inline constexpr InFlight kLargeInFlight = {
+    .ahead = int64_t{192} << 20, .behind = int64_t{256} << 20, .reuse = int64_t{256} << 20};
 
 struct MemoryNeeds {
   int64_t bytes = 0;   // resident at most: the layers in flight, and the program itself
   std::string layer;   // that needs it
-  InFlight in_flight;  // one by one where more is over options.max_memory_bytes
+  InFlight in_flight;  // less, down to one by one, where more is over options.max_memory_bytes
 };
 MemoryNeeds memory_needs(const ExportPlan& plan, const WeightStore& source,
                          const ExportOptions& options, int threads);

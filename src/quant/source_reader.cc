@@ -1,6 +1,6 @@
 #include "quant/source_reader.h"
 
-#include "format/mapped_file.h"
+#include <exception>
 
 namespace mezzotint {
 
@@ -14,17 +14,10 @@ size_t tensors_ahead(std::span<const int64_t> bytes, int64_t most_ahead) {
 }
 
 SourceReader::SourceReader(const WeightStore& source, const std::vector<std::string>& names,
-                           int64_t most_ahead) {
+                           int64_t most_ahead)
+    : source_(source), names_(names) {
   std::vector<int64_t> bytes;
-  for (const std::string& name : names) {
-    const std::span<const std::byte> stored = source.bytes(name);
-    bytes.push_back(static_cast<int64_t>(stored.size()));
-    // Reading copies a tensor that no array of its elements could be: mapped as well it would be in
-    // memory twice.
-    const auto element = static_cast<uintptr_t>(dtype_size(source.info(name).dtype));
-    const bool is_copied = reinterpret_cast<uintptr_t>(stored.data()) % element != 0;
-    tensors_.push_back(is_copied ? std::span<const std::byte>() : stored);
-  }
+  for (const std::string& name : names) bytes.push_back(source.info(name).bytes);
   for (size_t i = 0; i < bytes.size(); ++i) {
     ends_.push_back(i + 1 + tensors_ahead(std::span(bytes).subspan(i), most_ahead));
   }
@@ -42,14 +35,17 @@ SourceReader::~SourceReader() {
 
 void SourceReader::run() {
   std::unique_lock lock(mutex_);
-  while (mapped_ < tensors_.size()) {
-    changed_.wait(lock, [this] { return ending_ || mapped_ < ends_[wanted_]; });
+  while (read_ < names_.size()) {
+    changed_.wait(lock, [this] { return ending_ || read_ < ends_[wanted_]; });
     if (ending_) return;
-    const std::span<const std::byte> bytes = tensors_[mapped_];
+    const std::string& name = names_[read_];
     lock.unlock();
-    read_ahead(bytes);
+    try {
+      source_.read_ahead(name);
+    } catch (const std::exception&) {  // no memory for it: whoever wants it will tell
+    }
     lock.lock();
-    ++mapped_;
+    ++read_;
     changed_.notify_all();
   }
 }
@@ -58,7 +54,7 @@ void SourceReader::want(size_t i) {
   std::unique_lock lock(mutex_);
   wanted_ = i;
   changed_.notify_all();
-  changed_.wait(lock, [&] { return mapped_ > i; });
+  changed_.wait(lock, [&] { return read_ > i; });
 }
 
 }  // namespace mezzotint

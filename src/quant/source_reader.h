@@ -6,8 +6,8 @@
 //     ...
 //   }
 //
-// A thread beside maps the tensors behind the wanted one: the next, and more as long as they are of
-// no more than most_ahead bytes together. For one thread.
+// A thread beside reads the tensors behind the wanted one: the next, and more as long as they are
+// of no more than most_ahead bytes together. For one thread.
 #pragma once
 
 #include <condition_variable>
@@ -37,12 +37,13 @@ class SourceReader {
  private:
   void run();
 
-  std::vector<std::span<const std::byte>> tensors_;
+  const WeightStore& source_;
+  const std::vector<std::string> names_;
   std::vector<size_t> ends_;  // [wanted]: before which tensor to stop
   std::mutex mutex_;          // of all below but the thread
   std::condition_variable changed_;
   size_t wanted_ = 0;
-  size_t mapped_ = 0;  // those before it are
+  size_t read_ = 0;  // those before it are
   bool ending_ = false;
   std::thread thread_;
 };
