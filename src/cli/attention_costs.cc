@@ -29,17 +29,32 @@ LayerCost cost_of_one(AttentionWay way, const AttentionCallShape& shape, const E
   return {.seconds = seconds, .bytes = attention.resident_bytes()};
 }
 
+// Keys and values are quantized once, however many queries there are: of two numbers of queries,
+// what one more costs.
+LayerCost cost_of_queries(AttentionWay way, const AttentionCallShape& shape, int64_t rows_at_most,
+                          const ExecContext& ctx) {
+  AttentionCallShape most = shape;
+  most.q = std::min(shape.q, rows_at_most);
+  LayerCost cost = cost_of_one(way, most, ctx);
+  if (most.q == shape.q) return cost;
+  AttentionCallShape half = most;
+  half.q = (most.q + 1) / 2;
+  const double more =
+      half.q == most.q ? cost.seconds : cost.seconds - cost_of_one(way, half, ctx).seconds;
+  const double of_one =
+      std::max(more, 0.0) / static_cast<double>(std::max<int64_t>(most.q - half.q, 1));
+  cost.seconds += of_one * static_cast<double>(shape.q - most.q);
+  return cost;
+}
+
 }  // namespace
 
 LayerCost attention_cost(AttentionWay way, const std::vector<AttentionCallShape>& calls,
                          int64_t rows_at_most, const ExecContext& ctx) {
   LayerCost sum;
   for (const AttentionCallShape& shape : distinct(calls)) {
-    AttentionCallShape cut = shape;
-    cut.q = std::min(shape.q, rows_at_most);
-    const LayerCost one = cost_of_one(way, cut, ctx);
-    const double share = static_cast<double>(shape.q) / static_cast<double>(cut.q);
-    sum += {.seconds = one.seconds * share * static_cast<double>(shape.calls),
+    const LayerCost one = cost_of_queries(way, shape, rows_at_most, ctx);
+    sum += {.seconds = one.seconds * static_cast<double>(shape.calls),
             .bytes = one.bytes * shape.calls};
   }
   return sum;

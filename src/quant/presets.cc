@@ -77,6 +77,16 @@ class PresetReader {
   const YamlReader& in_;
 };
 
+// What stands before the member that the layer is; empty: it is none.
+std::string_view parent_of(const SharedInput& shared, std::string_view layer) {
+  for (const std::string& member : shared.members) {
+    if (!layer.ends_with("." + member)) continue;
+    const std::string_view parent = layer.substr(0, layer.size() - member.size() - 1);
+    if (NamePattern(shared.parent).matches(parent)) return parent;
+  }
+  return {};
+}
+
 }  // namespace
 
 Preset parse_preset(std::string_view file, std::string_view text) {
@@ -89,6 +99,13 @@ std::vector<Preset> presets() {
   for (const PresetText& text : preset_texts()) all.push_back(parse_preset(text.file, text.text));
   std::ranges::sort(all, {}, &Preset::name);
   return all;
+}
+
+bool share_input(const Preset& preset, std::string_view layer, std::string_view other) {
+  return std::ranges::any_of(preset.shared_inputs, [&](const SharedInput& shared) {
+    const std::string_view parent = parent_of(shared, layer);
+    return !parent.empty() && parent == parent_of(shared, other);
+  });
 }
 
 std::optional<Preset> detect_preset(const WeightStore& store) {

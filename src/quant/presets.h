@@ -58,6 +58,9 @@ Preset parse_preset(std::string_view file, std::string_view text);
 
 std::vector<Preset> presets();  // by name
 
+// Whether both layers are members of one shared input of the same parent.
+bool share_input(const Preset& preset, std::string_view layer, std::string_view other);
+
 // "auto" detects (nullopt when nothing fits), "none" is nullopt, else the preset of this name or
 // Error(kUsage) that lists the nearest.
 std::optional<Preset> choose_preset(std::string_view name, const WeightStore& store);

@@ -70,6 +70,22 @@ TEST(Presets, FluxKeepsEmbeddersAndTheLastLayersAndNamesItsGroups) {
             (std::vector<std::string>{"attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"}));
 }
 
+// q of a cross attention reads what its k does not.
+TEST(Presets, SayWhichLayersShareAnInput) {
+  const auto of = [](const char* name) {
+    return *choose_preset(name, WeightStore::of_tensors({}));
+  };
+  const Preset flux = of("flux"), wan = of("wan");
+  const std::string twin = "transformer_blocks.7.attn", single = "single_transformer_blocks.3.attn";
+  EXPECT_TRUE(share_input(flux, twin + ".to_q", twin + ".to_k"));
+  EXPECT_TRUE(share_input(flux, single + ".to_q", single + ".to_v"));
+  EXPECT_FALSE(share_input(flux, twin + ".to_q", twin + ".add_k_proj"));
+  EXPECT_FALSE(share_input(flux, twin + ".to_q", "transformer_blocks.8.attn.to_k"));
+  EXPECT_FALSE(share_input(flux, "to_q", "to_k"));
+  EXPECT_TRUE(share_input(wan, "blocks.0.attn1.to_q", "blocks.0.attn1.to_k"));
+  EXPECT_FALSE(share_input(wan, "blocks.0.attn2.to_q", "blocks.0.attn2.to_k"));
+}
+
 TEST(Presets, MistakesInATextNameFileAndKey) {
   const std::string good = "preset: 1\nname: x\ntitle: X\ndetect: [a]\n";
   EXPECT_EQ(parse_preset("f.yaml", good).name, "x");

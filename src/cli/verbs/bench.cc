@@ -17,7 +17,9 @@
 #include "cli/verbs/verb.h"
 #include "mezzotint/error.h"
 #include "models/shape_list.h"
+#include "quant/attention_selection.h"
 #include "quant/layer_selection.h"
+#include "quant/presets.h"
 
 namespace mezzotint::cli {
 namespace {
@@ -44,7 +46,9 @@ struct Line {
   // Within 5 % nothing is gained: single calls repeat no better than that.
   std::string verdict() const {
     if (times_faster() >= 1.05) return fmt::format("{:.1f} times faster", times_faster());
-    return fmt::format("memory only ({:.2f} times)", times_faster());
+    const bool smaller = cost.bytes < as_float.bytes;
+    return fmt::format("{} ({:.2f} times)", smaller ? "memory only" : "nothing here",
+                       times_faster());
   }
 };
 
@@ -53,9 +57,7 @@ bool is_attention_algorithm(const std::string& name) {
   return row != nullptr && row->attention != nullptr;
 }
 
-// A list of shapes tells heads and tokens; a model's weights do not.
 bool wants_attentions(const Options& options) {
-  if (options.shapes.empty()) return false;
   return options.algorithms.empty() ||
          std::ranges::any_of(options.algorithms, is_attention_algorithm);
 }
@@ -64,10 +66,7 @@ bool wants_attentions(const Options& options) {
 std::vector<std::string> chosen_algorithms(const Options& options) {
   std::vector<std::string> names;
   for (const std::string& name : options.algorithms) {
-    const bool attention = is_attention_algorithm(name);
-    if (attention && !options.shapes.empty()) continue;
-    const char* fix = attention ? "--shapes FILE measures attentions" : "";
-    names.emplace_back(served_algorithm(name, {.fix = fix}).canonical);
+    if (!is_attention_algorithm(name)) names.emplace_back(served_algorithm(name).canonical);
   }
   if (!options.algorithms.empty()) return names;
   for (const AlgorithmRow& row : algorithm_rows()) {
@@ -111,6 +110,27 @@ std::vector<LayerWork> work_of_model(const Options& options, const WeightStore& 
                    .bias = layer.has_bias ? HasBias::kYes : HasBias::kNo});
   }
   return all;
+}
+
+// Those that the preset knows and whose queries and keys are of the same tokens, every one of which
+// sees all: of the others a model's weights do not say how many there are.
+std::vector<AttentionCallShape> attentions_of_model(const Options& options,
+                                                    const WeightStore& source) {
+  const std::optional<Preset> preset = choose_preset(options.preset, source);
+  if (!preset || preset->attentions.empty()) return {};
+  const ExportOptions how = {.attentions = {{.algorithm = "fp8_dynamic"}}};
+  std::vector<AttentionCallShape> calls;
+  for (const SelectedAttention& attention : select_attentions(source, how, preset)) {
+    const std::string to_q = attention.name + ".to_q";
+    if (!share_input(*preset, to_q, attention.name + ".to_k")) continue;
+    calls.push_back({.name = attention.name,
+                     .q = options.rows,
+                     .kv = options.rows,
+                     .heads = source.info(to_q + ".weight").shape.front() / attention.head_dim,
+                     .dim = attention.head_dim,
+                     .calls = 1});
+  }
+  return calls;
 }
 
 Line measure(const std::string& algorithm, const std::vector<LayerWork>& work, LayerCosts& costs) {
@@ -199,8 +219,10 @@ int run(Session& session, const Options& options) {
         shapes ? work_of_shapes(*shapes) : work_of_model(options, *source, algorithm);
     if (!work.empty()) lines.push_back(measure(algorithm, work, costs));
   }
-  if (shapes && wants_attentions(options) && !shapes->attentions.empty()) {
-    lines.push_back(measure_attentions(shapes->attentions, options.rows_at_most, ctx));
+  if (wants_attentions(options)) {
+    const std::vector<AttentionCallShape> calls =
+        shapes ? shapes->attentions : attentions_of_model(options, *source);
+    if (!calls.empty()) lines.push_back(measure_attentions(calls, options.rows_at_most, ctx));
   }
   const std::string what = shapes ? fmt::format("{} {}", shapes->model, shapes->resolution)
                                   : fmt::format("{}, {} rows", options.model, options.rows);
@@ -208,9 +230,8 @@ int run(Session& session, const Options& options) {
     throw Error(ErrorCode::kUsage, "no layer would be quantized",
                 {.file = options.model, .fix = "--preset none takes every 2-D weight"});
   }
-  session.print(fmt::format("{}: linears on random weights{}, {}, {}", printable(what),
-                            shapes ? " and attentions" : "", plural(ctx.threads(), "thread"),
-                            isa_name(active_isa())));
+  session.print(fmt::format("{}: linears on random weights and attentions, {}, {}", printable(what),
+                            plural(ctx.threads(), "thread"), isa_name(active_isa())));
   print_lines(session, lines);
   session.emit(to_json(options, what, ctx.threads(), lines));
   return 0;

@@ -83,6 +83,17 @@ TEST_F(Bench, MeasuresTheAttentionsOfShapesBesideFloatOnes) {
   expect_refused({{{"bench", "--shapes", shapes(), "--algo", "fp8_dynamic"}, 2, "no layer"}});
 }
 
+// A double and a single block.
+TEST_F(Bench, MeasuresTheAttentionsThatThePresetOfAModelKnows) {
+  mezzotint::testing::write_random_flux(folder_ / "flux", tiny_flux(), 3);
+  const nlohmann::json document =
+      run_json({"bench", path("flux"), "--rows", "32", "--algo", "fp8_dynamic"});
+  ASSERT_EQ(document.at("algorithms").size(), 1U);
+  const nlohmann::json& line = line_of(document, "FP8_DYNAMIC (attention)");
+  EXPECT_EQ(line.at("layers"), 2);
+  EXPECT_GT(line.at("times_faster"), 0);
+}
+
 TEST_F(Bench, CountsRowsBeyondTheMeasuredOnesInProportion) {
   const ExecContext ctx({.threads = 1});
   LayerCosts costs(8, ctx);
@@ -99,7 +110,7 @@ TEST_F(Bench, RefusesWhatItCannotMeasure) {
   expect_refused({{{"bench"}, 2, "one thing"},
                   {{"bench", model_, "--shapes", shapes()}, 2, "one thing"},
                   {{"bench", model_, "--algo", "w8a9"}, 4, "unknown algorithm"},
-                  {{"bench", model_, "--algo", "fp8_dynamic"}, 4, "algorithm of attention"},
+                  {{"bench", model_, "--algo", "fp8_dynamic"}, 2, "no layer"},
                   {{"bench", "--shapes", shapes(), "--resolution", "huge"}, 2, "resolution"},
                   {{"bench", "--shapes", path("none.txt")}, 3, "cannot be read"},
                   {{"bench", "--shapes", shapes(), "--rows-at-most", "0"}, 2, "whole number"}});
