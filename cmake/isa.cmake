@@ -21,6 +21,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     list(APPEND MZ_ISA_COMMON_FLAGS --param=asan-use-after-return=0)
   endif()
 endif()
+# Checks of every pointer that is read through, of which a kernel has thousands: avx2/panel_linear.cc
+# takes 33 instead of 87 s with -O2 without them. The address sanitizer looks at the same accesses.
+if(MZ_SANITIZE MATCHES "undefined")
+  list(APPEND MZ_ISA_COMMON_FLAGS -fno-sanitize=null,alignment,object-size,pointer-overflow)
+endif()
 
 # mz_isa_of(<path> <var>): the ISA folder a file stands in, or empty.
 function(mz_isa_of path var)
