@@ -54,11 +54,13 @@ class WaitingMaps {
   void disallow(int64_t bytes) {
     const std::lock_guard lock(mutex_);
     most_bytes_ -= bytes;
-    while (bytes_ > most_bytes_) {
-      bytes_ -= maps_.back().bytes;
-      unmap(maps_.back());
-      maps_.pop_back();
-    }
+    keep_at_most(most_bytes_);
+  }
+
+  // For memory that is short.
+  void give_up_all() {
+    const std::lock_guard lock(mutex_);
+    keep_at_most(0);
   }
 
   // The smallest that fits, unless an eighth of it would lie idle.
@@ -76,9 +78,11 @@ class WaitingMaps {
     return found;
   }
 
+  // In the place of those that have waited longest: later ones are more like what comes next.
   void give_back(Map map) noexcept {
     const std::lock_guard lock(mutex_);
-    if (bytes_ + map.bytes > most_bytes_) return unmap(map);
+    if (map.bytes > most_bytes_) return unmap(map);
+    keep_at_most(most_bytes_ - map.bytes);
     try {
       maps_.push_back(map);
       bytes_ += map.bytes;
@@ -90,8 +94,17 @@ class WaitingMaps {
  private:
   static void unmap(Map map) noexcept { ::munmap(map.data, static_cast<size_t>(map.bytes)); }
 
+  void keep_at_most(int64_t bytes) noexcept {
+    auto kept = maps_.begin();
+    for (; bytes_ > bytes; ++kept) {
+      bytes_ -= kept->bytes;
+      unmap(*kept);
+    }
+    maps_.erase(maps_.begin(), kept);
+  }
+
   std::mutex mutex_;
-  std::vector<Map> maps_;
+  std::vector<Map> maps_;  // the one that waits longest first
   int64_t bytes_ = 0;
   int64_t most_bytes_ = 0;  // 0: nothing waits
 };
@@ -108,6 +121,11 @@ std::shared_ptr<void> allocate_small(int64_t bytes) {
   return {data, [](void* p) { std::free(p); }};
 }
 
+void* map_memory(int64_t bytes) {
+  return ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
 // Aligned to 2 MiB and marked for huge pages: a GEMM over a large weight then misses the TLB 512
 // times less often. The end that fills none stays on small ones: 16 MiB and a header would else
 // take 18.
@@ -121,8 +139,11 @@ std::shared_ptr<void> allocate_large(int64_t bytes) {
     return owned(map);
   }
   const int64_t mapped = rounded + kHugePage;
-  void* base = ::mmap(nullptr, static_cast<size_t>(mapped), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* base = map_memory(mapped);
+  if (base == MAP_FAILED) {
+    waiting_maps().give_up_all();
+    base = map_memory(mapped);
+  }
   if (base == MAP_FAILED) out_of_memory(bytes);
   const int64_t skip =
       (kHugePage - static_cast<int64_t>(reinterpret_cast<uintptr_t>(base) % kHugePage)) % kHugePage;

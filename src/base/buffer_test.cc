@@ -40,7 +40,7 @@ TEST(BufferReuse, GivesTheMemoryOfTheLastLargeBufferToTheNext) {
   leave(kLarge, std::byte{1});
   EXPECT_EQ(first_byte(kLarge), 0) << "nothing asked for it";
   {
-    const BufferReuse reuse(kLarge);
+    const BufferReuse reuse(4 * kLarge);
     leave(kLarge, std::byte{2});
     EXPECT_EQ(first_byte(kLarge), 2);
     EXPECT_EQ(first_byte(kLarge - 1), 2) << "nearly as large";
@@ -68,6 +68,19 @@ TEST(BufferReuse, KeepsNoMoreThanItMay) {
   }
   more.reset();
   EXPECT_EQ(first_byte(kLarge), 0);
+}
+
+TEST(BufferReuse, WhatCameLastTakesThePlaceOfWhatWaitsLongest) {
+  const BufferReuse reuse(3 * kLarge);
+  {
+    const Buffer one = Buffer::allocate(kLarge), two = Buffer::allocate(kLarge);
+    one.mutable_data()[0] = two.mutable_data()[0] = std::byte{5};
+  }
+  leave(2 * kLarge, std::byte{6});
+  EXPECT_EQ(first_byte(2 * kLarge), 6);
+  const Buffer left = Buffer::allocate(kLarge);
+  EXPECT_EQ(left.data()[0], std::byte{5});
+  EXPECT_EQ(first_byte(kLarge), 0) << "one of the two had to go";
 }
 
 TEST(BufferReuse, MayEndBeforeABufferThatItGave) {

@@ -29,21 +29,37 @@ LayerCost cost_of_one(AttentionWay way, const AttentionCallShape& shape, const E
   return {.seconds = seconds, .bytes = attention.resident_bytes()};
 }
 
-// Keys and values are quantized once, however many queries there are: of two numbers of queries,
-// what one more costs.
+constexpr int64_t kLeastToDivide = 64;  // queries: fewer tell nothing of one more
+constexpr int64_t kMostKeys = 16384;
+
+// Keys and values are quantized once, however many queries there are: a measurement of few queries
+// says what one more costs. That is no more than in proportion, and what is once never was half.
 LayerCost cost_of_queries(AttentionWay way, const AttentionCallShape& shape, int64_t rows_at_most,
                           const ExecContext& ctx) {
   AttentionCallShape most = shape;
   most.q = std::min(shape.q, rows_at_most);
   LayerCost cost = cost_of_one(way, most, ctx);
   if (most.q == shape.q) return cost;
-  AttentionCallShape half = most;
-  half.q = (most.q + 1) / 2;
-  const double more =
-      half.q == most.q ? cost.seconds : cost.seconds - cost_of_one(way, half, ctx).seconds;
-  const double of_one =
-      std::max(more, 0.0) / static_cast<double>(std::max<int64_t>(most.q - half.q, 1));
+  const double in_proportion = cost.seconds / static_cast<double>(most.q);
+  double of_one = in_proportion;
+  if (most.q >= kLeastToDivide) {
+    AttentionCallShape few = most;
+    few.q = most.q / 8;
+    const double more = cost.seconds - cost_of_one(way, few, ctx).seconds;
+    of_one =
+        std::clamp(more / static_cast<double>(most.q - few.q), in_proportion / 2, in_proportion);
+  }
   cost.seconds += of_one * static_cast<double>(shape.q - most.q);
+  return cost;
+}
+
+// More keys take as much more time.
+LayerCost cost_of_keys(AttentionWay way, const AttentionCallShape& shape, int64_t rows_at_most,
+                       const ExecContext& ctx) {
+  AttentionCallShape cut = shape;
+  cut.kv = std::min(shape.kv, kMostKeys);
+  LayerCost cost = cost_of_queries(way, cut, rows_at_most, ctx);
+  cost.seconds *= static_cast<double>(shape.kv) / static_cast<double>(cut.kv);
   return cost;
 }
 
@@ -53,7 +69,7 @@ LayerCost attention_cost(AttentionWay way, const std::vector<AttentionCallShape>
                          int64_t rows_at_most, const ExecContext& ctx) {
   LayerCost sum;
   for (const AttentionCallShape& shape : distinct(calls)) {
-    const LayerCost one = cost_of_queries(way, shape, rows_at_most, ctx);
+    const LayerCost one = cost_of_keys(way, shape, rows_at_most, ctx);
     sum += {.seconds = one.seconds * static_cast<double>(shape.calls),
             .bytes = one.bytes * shape.calls};
   }

@@ -13,8 +13,8 @@ namespace mezzotint::cli {
 enum class AttentionWay : uint8_t { kFloat, kFp8 };
 
 // Of one sample, q, k and v BF16; bytes are those of the rotations. Calls with more queries than
-// `rows_at_most` are measured with so many and with half of them, every key with them, and the rest
-// counted in proportion.
+// `rows_at_most` are measured with so many and with an eighth of them, which says what one more
+// costs; those with more than 16,384 keys with so many, and in proportion.
 LayerCost attention_cost(AttentionWay way, const std::vector<AttentionCallShape>& calls,
                          int64_t rows_at_most, const ExecContext& ctx);
 

@@ -194,6 +194,10 @@ int run_cli(std::vector<std::string> arguments, const Terminal& terminal, std::o
   } catch (const std::filesystem::filesystem_error& error) {
     return report(session, Error(ErrorCode::kInput, error.code().message(),
                                  {.file = error.path1().string()}));
+  } catch (const std::system_error& error) {
+    const bool full = error.code() == std::errc::resource_unavailable_try_again;  // no thread
+    return report(session,
+                  Error(full ? ErrorCode::kResources : ErrorCode::kInternal, error.what()));
   } catch (const std::exception& error) {
     return report(session, Error(ErrorCode::kInternal, error.what()));
   }

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <iterator>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "mezzotint/error.h"
@@ -26,8 +27,9 @@ constexpr int64_t kFaultAround = 64 * 1024;
 
 constexpr int64_t kPage = 4096;  // and what direct reading is a multiple of
 
-// Whether more than half of these bytes of a mapped file are in the page cache. Of a file that is
-// neither ours nor writable the kernel says yes.
+// Whether nearly all of these bytes of a mapped file are in the page cache. What is read before and
+// behind them brings a part of them along: 8 MiB on some machines. Of a file that is neither ours
+// nor writable the kernel says yes.
 bool is_cached(const std::byte* data, int64_t bytes) {
   const int64_t skip = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) % kPage);
   std::vector<unsigned char> pages(static_cast<size_t>((skip + bytes + kPage - 1) / kPage));
@@ -35,8 +37,8 @@ bool is_cached(const std::byte* data, int64_t bytes) {
                 pages.data()) != 0) {
     return true;
   }
-  const auto cached = std::ranges::count_if(pages, [](unsigned char page) { return page & 1; });
-  return 2 * cached > std::ssize(pages);
+  const auto missing = std::ranges::count_if(pages, [](unsigned char page) { return !(page & 1); });
+  return missing <= std::ssize(pages) / 16;
 }
 
 [[noreturn]] void fail(std::string_view what, const std::filesystem::path& path, int error) {
@@ -72,19 +74,35 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
   const auto size = static_cast<size_t>(status.st_size);
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
   if (data == MAP_FAILED) fail("cannot map the file", path, errno);
-  const bool world_writable = (status.st_mode & S_IWOTH) != 0;
-  const int direct_fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
-  return std::make_shared<const MappedFile>(static_cast<const std::byte*>(data), status.st_size,
-                                            world_writable, direct_fd);
+  return std::make_shared<const MappedFile>(path, static_cast<const std::byte*>(data), status);
 }
 
-MappedFile::MappedFile(const std::byte* data, int64_t size, bool world_writable,
-                       int direct_fd) noexcept
-    : data_(data), size_(size), world_writable_(world_writable), direct_fd_(direct_fd) {}
+MappedFile::MappedFile(std::filesystem::path path, const std::byte* data, const struct stat& status)
+    : path_(std::move(path)),
+      data_(data),
+      size_(status.st_size),
+      world_writable_((status.st_mode & S_IWOTH) != 0),
+      device_(status.st_dev),
+      inode_(status.st_ino) {}
 
 MappedFile::~MappedFile() {
   ::munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_));
   if (direct_fd_ >= 0) ::close(direct_fd_);
+}
+
+// -1: none.
+int MappedFile::direct_fd() const {
+  std::call_once(opened_, [this] {
+    const int fd = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_DIRECT);
+    struct stat status = {};
+    if (fd >= 0 && ::fstat(fd, &status) == 0 && status.st_dev == device_ &&
+        status.st_ino == inode_) {
+      direct_fd_ = fd;
+    } else if (fd >= 0) {
+      ::close(fd);
+    }
+  });
+  return direct_fd_;
 }
 
 void MappedFile::release(int64_t offset, int64_t bytes) const noexcept {
@@ -97,7 +115,8 @@ void MappedFile::release(int64_t offset, int64_t bytes) const noexcept {
 }
 
 std::optional<Buffer> MappedFile::read_direct(int64_t offset, int64_t bytes) const {
-  if (direct_fd_ < 0 || is_cached(data_ + offset, bytes)) return {};
+  const int fd = direct_fd();
+  if (fd < 0 || is_cached(data_ + offset, bytes)) return {};
   const int64_t begin = offset / kPage * kPage;
   const int64_t wanted = offset + bytes - begin;
   Buffer buffer = Buffer::allocate((wanted + kPage - 1) / kPage * kPage);
@@ -105,7 +124,7 @@ std::optional<Buffer> MappedFile::read_direct(int64_t offset, int64_t bytes) con
   if (reinterpret_cast<uintptr_t>(buffer.data()) % kPage != 0) return {};
   for (int64_t at = 0; at < wanted;) {
     // The last page of a file may be a part of one: all that is there is read.
-    const ssize_t n = ::pread(direct_fd_, buffer.mutable_data() + at,
+    const ssize_t n = ::pread(fd, buffer.mutable_data() + at,
                               static_cast<size_t>(buffer.size() - at), begin + at);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0 || (at + n < wanted && n % kPage != 0)) return {};

@@ -1,10 +1,13 @@
 // A file mapped for reading.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 
@@ -18,8 +21,7 @@ class MappedFile {
   // Throws Error(kInput) when the file is missing, unreadable, empty or not a regular file.
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
 
-  // Takes the descriptor over; -1: none.
-  MappedFile(const std::byte* data, int64_t size, bool world_writable, int direct_fd) noexcept;
+  MappedFile(std::filesystem::path path, const std::byte* data, const struct stat& status);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -34,15 +36,21 @@ class MappedFile {
   void release(int64_t offset, int64_t bytes) const noexcept;
 
   // These bytes, read past the page cache into memory of their own: without a page of the cache to
-  // find, fill, map and give back for every 4 KiB. Nothing where most of them are in the cache, or
-  // where the file system reads no other way.
+  // find, fill, map and give back for every 4 KiB. Nothing where they are in the cache, where the
+  // file system reads no other way, and where another file has come in the place of this one.
   std::optional<Buffer> read_direct(int64_t offset, int64_t bytes) const;
 
  private:
+  int direct_fd() const;
+
+  std::filesystem::path path_;
   const std::byte* data_;
   int64_t size_;
   bool world_writable_;
-  int direct_fd_;
+  dev_t device_;
+  ino_t inode_;
+  mutable std::once_flag opened_;
+  mutable int direct_fd_ = -1;
 };
 
 // Reads these bytes of a mapped file, maps their pages and touches them, for a thread beside the

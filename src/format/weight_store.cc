@@ -22,6 +22,8 @@ namespace {
 
 // Smaller ones are mapped: their buffers do not begin at a page.
 constexpr int64_t kLeastDirect = int64_t{2} << 20;
+// Larger ones too: mapped pages the kernel may take back where memory is short.
+constexpr int64_t kMostDirect = int64_t{1} << 30;
 
 // Of a tensor that no array of its elements could be where it stands: it is read as a copy.
 bool is_misaligned(const std::byte* data, DType dtype) {
@@ -262,10 +264,11 @@ void WeightStore::read_ahead(std::string_view name) const {
   const size_t i = impl_->at(name);
   if (!impl_->held.empty()) return;
   const TensorInfo& t = impl_->tensors[i];
+  if (impl_->ahead.find(i)) return;
   const std::span<const std::byte> mapped = bytes(name);
   // Mapped as well, a copy would be in memory twice.
   if (is_misaligned(mapped.data(), t.dtype)) return;
-  if (t.bytes >= kLeastDirect) {
+  if (t.bytes >= kLeastDirect && t.bytes <= kMostDirect) {
     const auto& map = impl_->maps[static_cast<size_t>(t.file)];
     if (const std::optional<Buffer> read = map->read_direct(impl_->offsets[i], t.bytes)) {
       const Buffer constant =

@@ -35,7 +35,7 @@ int64_t head_dim_of(const WeightStore& source, const AttentionLayers& known,
   if (known.head_dim > 0) return known.head_dim;
   const std::string tensor = fmt::format("{}.{}", name, known.head_dim_of);
   const TensorInfo* info = source.find(tensor);
-  if (info != nullptr && info->shape.size() == 1) return info->shape[0];
+  if (info != nullptr && info->shape.size() == 1 && info->shape[0] > 0) return info->shape[0];
   throw Error(ErrorCode::kInput, "the head_dim of an attention is not known",
               {.layer = name,
                .tensor = tensor,

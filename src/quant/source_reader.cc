@@ -31,6 +31,8 @@ SourceReader::~SourceReader() {
   }
   changed_.notify_all();
   thread_.join();
+  // What nobody came to want, or could not finish, is not held any longer than this.
+  for (size_t i = 0; i < read_; ++i) source_.release(names_[i]);
 }
 
 void SourceReader::run() {

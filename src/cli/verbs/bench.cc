@@ -10,11 +10,13 @@
 
 #include "base/cpu_features.h"
 #include "cli/attention_costs.h"
+#include "cli/error_text.h"
 #include "cli/layer_costs.h"
 #include "cli/option_checks.h"
 #include "cli/text.h"
 #include "cli/text_table.h"
 #include "cli/verbs/verb.h"
+#include "kernels/attention_op.h"
 #include "mezzotint/error.h"
 #include "models/shape_list.h"
 #include "quant/attention_selection.h"
@@ -112,23 +114,40 @@ std::vector<LayerWork> work_of_model(const Options& options, const WeightStore& 
   return all;
 }
 
+// Nothing where the weights do not tell, or FP8 attention is not for such heads.
+std::optional<AttentionCallShape> call_of(const SelectedAttention& attention, int64_t rows,
+                                          const WeightStore& source) {
+  const TensorInfo* to_q = source.find(attention.name + ".to_q.weight");
+  if (to_q == nullptr || to_q->shape.size() != 2) return {};
+  const int64_t dim = attention.head_dim, width = to_q->shape[0];
+  if (dim < 1 || dim > kFp8MaxHeadDim || width < dim || width % dim != 0) return {};
+  return AttentionCallShape{
+      .name = attention.name, .q = rows, .kv = rows, .heads = width / dim, .dim = dim, .calls = 1};
+}
+
 // Those that the preset knows and whose queries and keys are of the same tokens, every one of which
-// sees all: of the others a model's weights do not say how many there are.
+// sees all: of cross attentions a model's weights do not say how many there are.
 std::vector<AttentionCallShape> attentions_of_model(const Options& options,
-                                                    const WeightStore& source) {
+                                                    const WeightStore& source,
+                                                    const Session& session) {
   const std::optional<Preset> preset = choose_preset(options.preset, source);
   if (!preset || preset->attentions.empty()) return {};
-  const ExportOptions how = {.attentions = {{.algorithm = "fp8_dynamic"}}};
+  std::vector<SelectedAttention> selected;
+  try {
+    selected = select_attentions(source, {.attentions = {{.algorithm = "fp8_dynamic"}}}, preset);
+  } catch (const Error& error) {
+    session.note(fmt::format("attentions are not measured: {}", bare_message(error)));
+    return {};
+  }
   std::vector<AttentionCallShape> calls;
-  for (const SelectedAttention& attention : select_attentions(source, how, preset)) {
-    const std::string to_q = attention.name + ".to_q";
-    if (!share_input(*preset, to_q, attention.name + ".to_k")) continue;
-    calls.push_back({.name = attention.name,
-                     .q = options.rows,
-                     .kv = options.rows,
-                     .heads = source.info(to_q + ".weight").shape.front() / attention.head_dim,
-                     .dim = attention.head_dim,
-                     .calls = 1});
+  for (const SelectedAttention& attention : selected) {
+    if (!share_input(*preset, attention.name + ".to_q", attention.name + ".to_k")) continue;
+    if (std::optional<AttentionCallShape> call = call_of(attention, options.rows, source)) {
+      calls.push_back(*std::move(call));
+    } else {
+      session.note(fmt::format("{} is not measured: {}.to_q.weight is not of whole heads of {}",
+                               attention.name, attention.name, attention.head_dim));
+    }
   }
   return calls;
 }
@@ -211,6 +230,10 @@ int run(Session& session, const Options& options) {
   } else {
     source = WeightStore::open(options.model, options.component);
   }
+  std::vector<AttentionCallShape> calls;
+  if (wants_attentions(options)) {
+    calls = shapes ? shapes->attentions : attentions_of_model(options, *source, session);
+  }
   LayerCosts costs(options.rows_at_most, ctx);
   std::vector<Line> lines;
   for (const std::string& algorithm : chosen_algorithms(options)) {
@@ -219,19 +242,16 @@ int run(Session& session, const Options& options) {
         shapes ? work_of_shapes(*shapes) : work_of_model(options, *source, algorithm);
     if (!work.empty()) lines.push_back(measure(algorithm, work, costs));
   }
-  if (wants_attentions(options)) {
-    const std::vector<AttentionCallShape> calls =
-        shapes ? shapes->attentions : attentions_of_model(options, *source);
-    if (!calls.empty()) lines.push_back(measure_attentions(calls, options.rows_at_most, ctx));
-  }
+  if (!calls.empty()) lines.push_back(measure_attentions(calls, options.rows_at_most, ctx));
   const std::string what = shapes ? fmt::format("{} {}", shapes->model, shapes->resolution)
                                   : fmt::format("{}, {} rows", options.model, options.rows);
   if (lines.empty()) {
     throw Error(ErrorCode::kUsage, "no layer would be quantized",
                 {.file = options.model, .fix = "--preset none takes every 2-D weight"});
   }
-  session.print(fmt::format("{}: linears on random weights and attentions, {}, {}", printable(what),
-                            plural(ctx.threads(), "thread"), isa_name(active_isa())));
+  session.print(fmt::format("{}: linears on random weights{}, {}, {}", printable(what),
+                            calls.empty() ? "" : " and attentions", plural(ctx.threads(), "thread"),
+                            isa_name(active_isa())));
   print_lines(session, lines);
   session.emit(to_json(options, what, ctx.threads(), lines));
   return 0;

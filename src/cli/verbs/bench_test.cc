@@ -94,6 +94,33 @@ TEST_F(Bench, MeasuresTheAttentionsThatThePresetOfAModelKnows) {
   EXPECT_GT(line.at("times_faster"), 0);
 }
 
+// Linears are measured all the same.
+TEST_F(Bench, LeavesOutAttentionsWhoseHeadsItCannotTell) {
+  const auto bench_of = [&](const Shape& norm_q, const Shape& to_q) {
+    const std::string attention = "transformer_blocks.0.attn.";
+    const std::vector<TensorPlan> plan = {
+        {"x_embedder.weight", DType::kF32, {64, 64}},
+        {"context_embedder.weight", DType::kF32, {64, 64}},
+        {"transformer_blocks.0.norm1_context.linear.weight", DType::kF32, {64, 64}},
+        {"single_transformer_blocks.0.proj_mlp.weight", DType::kF32, {64, 64}},
+        {attention + "norm_q.weight", DType::kF32, norm_q},
+        {attention + "to_q.weight", DType::kF32, to_q}};
+    Writer writer(folder_ / "odd.safetensors", plan);
+    for (const TensorPlan& t : plan) writer.put(t.name, Tensor::allocate(t.dtype, t.shape));
+    writer.finish();
+    return run({"bench", path("odd.safetensors"), "--rows", "8", "--algo", "w8a16,fp8_dynamic"});
+  };
+  for (const Shape& to_q : {Shape{96, 64}, Shape{0, 64}, Shape{64}, Shape{}}) {
+    const CliResult result = bench_of({64}, to_q);
+    EXPECT_EQ(result.code, 0) << to_string(to_q) << result.err;
+    EXPECT_TRUE(contains(result.err, "transformer_blocks.0.attn is not measured"));
+    EXPECT_TRUE(contains(result.out, "W8A16"));
+  }
+  const CliResult result = bench_of({0}, {64, 64});
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_TRUE(contains(result.err, "attentions are not measured: the head_dim"));
+}
+
 TEST_F(Bench, CountsRowsBeyondTheMeasuredOnesInProportion) {
   const ExecContext ctx({.threads = 1});
   LayerCosts costs(8, ctx);
