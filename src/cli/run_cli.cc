@@ -195,9 +195,12 @@ int run_cli(std::vector<std::string> arguments, const Terminal& terminal, std::o
     return report(session, Error(ErrorCode::kInput, error.code().message(),
                                  {.file = error.path1().string()}));
   } catch (const std::system_error& error) {
-    const bool full = error.code() == std::errc::resource_unavailable_try_again;  // no thread
-    return report(session,
-                  Error(full ? ErrorCode::kResources : ErrorCode::kInternal, error.what()));
+    if (error.code() != std::errc::resource_unavailable_try_again) {
+      return report(session, Error(ErrorCode::kInternal, error.what()));
+    }
+    return report(session, Error(ErrorCode::kResources, "a thread cannot be started",
+                                 {.found = error.code().message(),
+                                  .fix = "allow more memory or processes (ulimit -v, ulimit -u)"}));
   } catch (const std::exception& error) {
     return report(session, Error(ErrorCode::kInternal, error.what()));
   }

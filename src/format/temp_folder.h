@@ -1,7 +1,6 @@
 // For tests: a folder that disappears with the test, and whole files in one call.
 #pragma once
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -11,6 +10,8 @@
 #include <iterator>
 #include <string>
 #include <string_view>
+
+#include "format/output_file.h"
 
 namespace mezzotint {
 
@@ -50,10 +51,9 @@ inline std::string file_bytes(const std::filesystem::path& file) {
 
 // Its bytes leave the page cache, unless somebody maps them.
 inline void drop_from_cache(const std::filesystem::path& file) {
-  const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  ::fsync(fd);
-  ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-  ::close(fd);
+  OutputFile cached(file, OutputFile::Mode::kReadOnly);
+  cached.sync();
+  cached.drop_cache();
 }
 
 // A safetensors file of this header and this many bytes of data (0, 1, 2, ...).

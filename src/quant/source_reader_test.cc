@@ -79,7 +79,8 @@ TEST_F(SourceReading, ReadsWhatIsWantedAndNoMoreThanAllowed) {
   }
 }
 
-TEST_F(SourceReading, MayEndAnywhere) {
+TEST_F(SourceReading, MayEndAnywhereAndLeavesNothingInMemory) {
+  drop_from_cache(folder_ / "m.safetensors");
   const WeightStore source = WeightStore::open(folder_ / "m.safetensors");
   {
     const SourceReader unused(source, names_);
@@ -87,8 +88,12 @@ TEST_F(SourceReading, MayEndAnywhere) {
   {
     const SourceReader empty(source, {});
   }
-  SourceReader reader(source, names_);
-  reader.want(0);
+  {
+    SourceReader reader(source, names_);
+    reader.want(0);
+    EXPECT_TRUE(is_in_memory(source, "a"));
+  }
+  for (const std::string& name : names_) EXPECT_FALSE(is_in_memory(source, name)) << name;
 }
 
 // "a" stands at an odd byte.
