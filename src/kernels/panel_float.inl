@@ -19,6 +19,9 @@ namespace {
 constexpr int kHalves = 2;  // vectors of 16 columns in a panel
 
 // --- the layouts: 8 k of 16 columns as floats ----------------------------------------------------
+//
+// for_each_k hands over one k after the other, use(i, w), and holds no more than that of them: on
+// AVX2 eight are all registers there are.
 
 struct Int8Weights {
   static constexpr bool kMxBlocks = false;
@@ -26,10 +29,11 @@ struct Int8Weights {
     return tile.w + byte_panel_offset(n, 0, tile.k);
   }
   static constexpr int64_t kStepBytes = kPanelStep * kPanelColumns;
-  [[gnu::always_inline]] static void decode(const std::byte* step, int half, Vec (&w)[kPanelStep]) {
+  template <typename Use>
+  [[gnu::always_inline]] static void for_each_k(const std::byte* step, int half, const Use& use) {
     const auto* codes = reinterpret_cast<const int8_t*>(step) + half * kLanes;
 #pragma GCC unroll 8
-    for (int i = 0; i < kPanelStep; ++i) w[i] = load_int8(codes + i * kPanelColumns);
+    for (int i = 0; i < kPanelStep; ++i) use(i, load_int8(codes + i * kPanelColumns));
   }
 };
 
@@ -39,10 +43,11 @@ struct E4M3Weights {
     return Int8Weights::panel(tile, n);
   }
   static constexpr int64_t kStepBytes = Int8Weights::kStepBytes;
-  [[gnu::always_inline]] static void decode(const std::byte* step, int half, Vec (&w)[kPanelStep]) {
+  template <typename Use>
+  [[gnu::always_inline]] static void for_each_k(const std::byte* step, int half, const Use& use) {
     const auto* codes = reinterpret_cast<const uint8_t*>(step) + half * kLanes;
 #pragma GCC unroll 8
-    for (int i = 0; i < kPanelStep; ++i) w[i] = load_e4m3(codes + i * kPanelColumns);
+    for (int i = 0; i < kPanelStep; ++i) use(i, load_e4m3(codes + i * kPanelColumns));
   }
 };
 
@@ -53,13 +58,12 @@ struct Int4Weights {
   }
   static constexpr int64_t kWordBytes = 4;
   static constexpr int64_t kStepBytes = kPanelColumns * kWordBytes;
-  [[gnu::always_inline]] static void decode(const std::byte* step, int half, Vec (&w)[kPanelStep]) {
-    Vec even_then_odd[kPanelStep];
-    load_int4(reinterpret_cast<const uint32_t*>(step) + half * kLanes, even_then_odd);
+  template <typename Use>
+  [[gnu::always_inline]] static void for_each_k(const std::byte* step, int half, const Use& use) {
+    const Int4Words words =
+        load_int4_words(reinterpret_cast<const uint32_t*>(step) + half * kLanes);
 #pragma GCC unroll 8
-    for (int i = 0; i < kPanelStep; ++i) {
-      w[i] = even_then_odd[i / 2 + i % 2 * (kPanelStep / 2)];  // word_panel_shift
-    }
+    for (int i = 0; i < kPanelStep; ++i) use(i, int4_of(words, word_panel_shift(i)));
   }
 };
 
@@ -70,11 +74,15 @@ struct Bf16Weights {
   }
   static constexpr int64_t kBytes = 2;
   static constexpr int64_t kStepBytes = kPanelStep * kPanelColumns * kBytes;
-  [[gnu::always_inline]] static void decode(const std::byte* step, int half, Vec (&w)[kPanelStep]) {
+  template <typename Use>
+  [[gnu::always_inline]] static void for_each_k(const std::byte* step, int half, const Use& use) {
     const auto* pairs = reinterpret_cast<const uint16_t*>(step) + half * kLanes * 2;
 #pragma GCC unroll 4
     for (int i = 0; i < kPanelStep; i += 2) {
-      load_bf16_pairs(pairs + i * kPanelColumns, w[i], w[i + 1]);
+      Vec even, odd;
+      load_bf16_pairs(pairs + i * kPanelColumns, even, odd);
+      use(i, even);
+      use(i + 1, odd);
     }
   }
 };
@@ -183,7 +191,7 @@ template <typename Weights>
   for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(next + at);
 }
 
-// The codes of MX blocks times their scales, as decode and scale_panel give them.
+// The codes of MX blocks times their scales, as for_each_k and scale_panel give them.
 inline void expand_mx_panel(const LinearTile& tile, int64_t n, int64_t k, int64_t depth,
                             float* out) {
   alignas(64) float scales[kPanelColumns];
@@ -306,12 +314,9 @@ struct FloatMath {
     for (int64_t i = 0; i < depth; i += kPanelStep) {
       prefetch_next_panel<Weights>(tile, n, step, Weights::kStepBytes);
       for (int half = 0; half < kHalves; ++half) {
-        Vec w[kPanelStep];
-        Weights::decode(step, half, w);
-#pragma GCC unroll 8
-        for (int j = 0; j < kPanelStep; ++j) {
-          store(out + expanded_place(i + j, half), w[j]);
-        }
+        Weights::for_each_k(step, half, [&](int j, Vec w) __attribute__((always_inline)) {
+          store(out + expanded_place(i + j, half), w);
+        });
       }
       step += Weights::kStepBytes;
     }

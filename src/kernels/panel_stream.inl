@@ -40,16 +40,13 @@ template <typename Weights, int kRows>
     }
 #pragma GCC unroll 2
     for (int half = 0; half < kHalves; ++half) {
-      Vec column[kPanelStep];
-      Weights::decode(w, half, column);
-#pragma GCC unroll 8
-      for (int i = 0; i < kPanelStep; ++i) {
+      Weights::for_each_k(w, half, [&](int i, Vec column) __attribute__((always_inline)) {
 #pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) {
           Vec& sum = acc[i % kPhases][r][half];
-          sum = multiply_add(splat(x[r * x_stride + i]), column[i], sum);
+          sum = multiply_add(splat(x[r * x_stride + i]), column, sum);
         }
-      }
+      });
     }
     w += Weights::kStepBytes;
     x += kPanelStep;
@@ -67,10 +64,11 @@ template <typename Weights, int kRows>
 
 // 2^-8 of e4m3 codes that are not NaN.
 struct SmallE4M3Weights : E4M3Weights {
-  [[gnu::always_inline]] static void decode(const std::byte* step, int half, Vec (&w)[kPanelStep]) {
+  template <typename Use>
+  [[gnu::always_inline]] static void for_each_k(const std::byte* step, int half, const Use& use) {
     const auto* codes = reinterpret_cast<const uint8_t*>(step) + half * kLanes;
 #pragma GCC unroll 8
-    for (int i = 0; i < kPanelStep; ++i) w[i] = load_small_e4m3(codes + i * kPanelColumns);
+    for (int i = 0; i < kPanelStep; ++i) use(i, load_small_e4m3(codes + i * kPanelColumns));
   }
 };
 

@@ -102,12 +102,9 @@ template <typename Weights, typename Scale>
   for (; i < end; i += kPanelStep) {
     const std::byte* step = codes + i / kPanelStep * Weights::kStepBytes;
     for (int half = 0; half < kHalves; ++half) {
-      Vec w[kPanelStep];
-      Weights::decode(step, half, w);
-#pragma GCC unroll 8
-      for (int j = 0; j < kPanelStep; ++j) {
-        store(out + expanded_place(i + j, half), scaled(w[j], half));
-      }
+      Weights::for_each_k(step, half, [&](int j, Vec w) __attribute__((always_inline)) {
+        store(out + expanded_place(i + j, half), scaled(w, half));
+      });
     }
   }
 }

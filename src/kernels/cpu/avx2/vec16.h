@@ -320,15 +320,20 @@ MZ_VEC void load_bf16_pairs(const uint16_t* p, Vec& first, Vec& second) {
   load_bf16_pairs(p, first.lo, second.lo);
   load_bf16_pairs(p + 16, first.hi, second.hi);
 }
-// Word by word: up to bit 31, then down with its sign.
-MZ_VEC __m256 int4_of(__m256i words, int i) {
-  return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 28 - 4 * i), 28));
+// 16 words of eight int4 codes, and the codes that stand above bit `shift`: up to bit 31, then down
+// with their sign.
+struct Int4Words {
+  __m256i lo, hi;
+};
+MZ_VEC Int4Words load_int4_words(const uint32_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
 }
-MZ_VEC void load_int4(const uint32_t* p, Vec (&w)[8]) {
-  const __m256i lo = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  const __m256i hi = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8));
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i) w[i] = {int4_of(lo, i), int4_of(hi, i)};
+MZ_VEC __m256 int4_of(__m256i words, int shift) {
+  return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 28 - shift), 28));
+}
+MZ_VEC Vec int4_of(Int4Words words, int shift) {
+  return {int4_of(words.lo, shift), int4_of(words.hi, shift)};
 }
 
 MZ_VEC Vec load_f16(const uint16_t* p) {

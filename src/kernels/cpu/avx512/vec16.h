@@ -266,14 +266,13 @@ MZ_VEC void load_bf16_pairs(const uint16_t* p, Vec& first, Vec& second) {
   second.v = _mm512_castsi512_ps(
       _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u))));
 }
-// The int4 codes in bits 4i..4i+3 of 16 words.
-MZ_VEC void load_int4(const uint32_t* p, Vec (&w)[8]) {
+// 16 words of eight int4 codes, and the codes that stand above bit `shift`.
+using Int4Words = __m512i;
+MZ_VEC Int4Words load_int4_words(const uint32_t* p) { return _mm512_loadu_si512(p); }
+MZ_VEC Vec int4_of(Int4Words words, int shift) {
   const __m512 values = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1);
-  const __m512i words = _mm512_loadu_si512(p);
-#pragma GCC unroll 8
-  for (unsigned i = 0; i < 8; ++i) {  // the permutation reads the low four bits only
-    w[i].v = _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * i), values);
-  }
+  // The permutation reads the low four bits only.
+  return {_mm512_permutexvar_ps(_mm512_srli_epi32(words, static_cast<unsigned>(shift)), values)};
 }
 
 MZ_VEC Vec load_f16(const uint16_t* p) {

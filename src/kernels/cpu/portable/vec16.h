@@ -250,14 +250,19 @@ MZ_VEC void load_bf16_pairs(const uint16_t* p, Vec& first, Vec& second) {
     second.part[i] = floats_of(pairs.words[i] & static_cast<int32_t>(0xffff0000u));
   }
 }
-MZ_VEC void load_int4(const uint32_t* p, Vec (&w)[8]) {
-  Bits16 words;
+// 16 words of eight int4 codes, and the codes that stand above bit `shift`.
+using Int4Words = Bits16;
+MZ_VEC Int4Words load_int4_words(const uint32_t* p) {
+  Int4Words words;
   __builtin_memcpy(&words, p, sizeof words);
-  for (int j = 0; j < 8; ++j) {
-    for (int i = 0; i < kParts; ++i) {
-      w[j].part[i] = __builtin_convertvector(words.words[i] << (28 - 4 * j) >> 28, Floats4);
-    }
+  return words;
+}
+MZ_VEC Vec int4_of(const Int4Words& words, int shift) {
+  Vec w;
+  for (int i = 0; i < kParts; ++i) {
+    w.part[i] = __builtin_convertvector(words.words[i] << (28 - shift) >> 28, Floats4);
   }
+  return w;
 }
 
 // numerics/f16.h: exponent and mantissa in their places give the value times 2^-112. The product
