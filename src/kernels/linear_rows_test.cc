@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <iterator>
@@ -248,6 +249,38 @@ TEST_P(LinearRows, NansOfWeightsSpoilTheirOutputsAlone) {
       EXPECT_EQ(std::isnan(bad.at(0, n)), spoilt) << m << " " << n;
       if (!spoilt) {
         EXPECT_EQ(bad.at(0, n), good.at(0, n)) << m << " " << n;
+      }
+    }
+  }
+}
+
+// What random sums hardly meet: ties to even and to odd, NaN whose rounding would carry into the
+// sign, values beyond the largest of 16 bits, denormals. With an x of zeros y is the bias.
+TEST_P(LinearRows, OutputsAreRoundedAsNumericsDoes) {
+  constexpr uint32_t kBits[] = {0x3f808000, 0x3f818000, 0xbf808000, 0xc0818000, 0x7fffffff,
+                                0xffffffff, 0x7fc00000, 0x7f800000, 0xff800000, 0x7f7fffff,
+                                0xff7fffff, 0x00008000, 0x80018000, 0x3f801000, 0x3f803000,
+                                0x477fefff, 0x477ff000, 0x33000000, 0x33000001};
+  const FloatType type = accepted_type(row());
+  for (const int64_t m : {1, 3, 16}) {
+    const Scales scales = scales_of(row()).front();
+    Problem p = make_problem(row(), {m, 70, 192}, type, elements_of(row())[0], true, scales);
+    if (!serves(row(), p)) continue;
+    std::fill(p.x_floats.begin(), p.x_floats.end(), 0.0f);
+    fill_activations(p, row().activation);
+    for (size_t n = 0; n < p.bias.size(); ++n) {
+      p.bias[n] = std::bit_cast<float>(kBits[n % std::size(kBits)]);
+    }
+    for (const FloatType y_type : {FloatType::kF32, FloatType::kBF16, FloatType::kF16}) {
+      const Output y = run(row(), p, y_type);
+      for (int64_t i = 0; i < m * p.size.n; ++i) {
+        const float exact = p.bias[static_cast<size_t>(i % p.size.n)];
+        uint32_t stored = 0;
+        store_float(exact, &stored, y_type, 0);
+        const float want = load_float(&stored, y_type, 0), got = y.at(i / p.size.n, i % p.size.n);
+        if (std::isnan(want) && std::isnan(got)) continue;
+        ASSERT_EQ(std::bit_cast<uint32_t>(got), std::bit_cast<uint32_t>(want))
+            << std::hexfloat << exact << " m " << m << " type " << static_cast<int>(y_type);
       }
     }
   }

@@ -33,10 +33,40 @@ struct PanelArgs {
   int64_t columns;  // 1..32 that exist
 };
 
-// numerics/int8.h, int8_output, for the rows of a tile.
+// numerics/int8.h, int8_output.
+[[gnu::always_inline]] inline __m512 output_of(__m512i sums, __m512 w_scale, __m512 x_scale,
+                                               __m512 bias) {
+  const __m512 scaled = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), w_scale), x_scale);
+  return _mm512_add_ps(scaled, bias);
+}
+
+// Whole panels as bf16, two registers at once.
+template <int kRows>
+[[gnu::always_inline]] inline void write_bf16_rows(const PanelArgs& args,
+                                                   const __m512i (&acc)[kRows][kVectors]) {
+  alignas(64) static constexpr float kNoBias[kVnniPanel] = {};
+  const float* const w_scale = args.w_scale;
+  const float* const bias = args.bias == nullptr ? kNoBias : args.bias;
+  char* y = static_cast<char*>(args.y);
+#pragma GCC unroll 14
+  for (int i = 0; i < kRows; ++i) {
+    const __m512 x_scale = _mm512_set1_ps(args.x_scale[i]);
+    const auto half = [&](int v) __attribute__((always_inline)) {
+      return output_of(acc[i][v], _mm512_loadu_ps(w_scale + v * kLanes), x_scale,
+                       _mm512_loadu_ps(bias + v * kLanes));
+    };
+    store32_bf16(y, half(0), half(1));
+    y += args.y_row_bytes;
+  }
+}
+
+// The rows of a tile.
 template <int kRows>
 [[gnu::always_inline]] inline void write_rows(const PanelArgs& args,
                                               const __m512i (&acc)[kRows][kVectors]) {
+  if (args.columns == kVnniPanel && args.y_type == FloatType::kBF16) {
+    return write_bf16_rows<kRows>(args, acc);
+  }
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
     const __mmask16 mask = column_mask(args.columns, v);
@@ -46,9 +76,8 @@ template <int kRows>
     char* y = static_cast<char*>(args.y) + v * kLanes * float_size(args.y_type);
 #pragma GCC unroll 14
     for (int i = 0; i < kRows; ++i) {
-      const __m512 scaled = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(acc[i][v]), w_scale),
-                                          _mm512_set1_ps(args.x_scale[i]));
-      store16(y + i * args.y_row_bytes, args.y_type, mask, _mm512_add_ps(scaled, bias));
+      store16(y + i * args.y_row_bytes, args.y_type, mask,
+              output_of(acc[i][v], w_scale, _mm512_set1_ps(args.x_scale[i]), bias));
     }
   }
 }

@@ -33,15 +33,14 @@ MZ_PANEL __m512 broadcast_float(const void* p) {
   return _mm512_set1_ps(value);
 }
 
-// numerics/bf16.h, bf16_from_float, for 16 lanes.
-MZ_PANEL __m256i to_bf16(__m512 y) {
+// numerics/bf16.h, bf16_from_float, for 16 lanes: in the upper halves of words.
+MZ_PANEL __m512i to_bf16(__m512 y) {
   const __m512i bits = _mm512_castps_si512(y);
-  const __m512i last = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
-  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x00400000));
+  const __mmask16 is_odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
   const __mmask16 is_nan = _mm512_cmp_ps_mask(y, y, _CMP_UNORD_Q);
-  const __m512i kept = _mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, is_nan, quiet), 16);
-  return _mm512_cvtepi32_epi16(kept);
+  const __m512i half = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+  const __m512i rounded = _mm512_mask_add_epi32(half, is_odd, half, _mm512_set1_epi32(1));
+  return _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x00400000));
 }
 
 MZ_PANEL void store16(char* y, FloatType type, __mmask16 mask, __m512 value) {
@@ -50,13 +49,23 @@ MZ_PANEL void store16(char* y, FloatType type, __mmask16 mask, __m512 value) {
       _mm512_mask_storeu_ps(y, mask, value);
       return;
     case FloatType::kBF16:
-      _mm256_mask_storeu_epi16(y, mask, to_bf16(value));
+      _mm256_mask_storeu_epi16(y, mask,
+                               _mm512_cvtepi32_epi16(_mm512_srli_epi32(to_bf16(value), 16)));
       return;
     case FloatType::kF16:
       _mm256_mask_storeu_epi16(
           y, mask, _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
       return;
   }
+}
+
+// A row of a whole panel, as bf16.
+MZ_PANEL void store32_bf16(char* y, __m512 left, __m512 right) {
+  alignas(64) static constexpr uint16_t kUpper[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
+                                                      23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
+                                                      45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  const __m512i upper = _mm512_load_si512(kUpper);
+  _mm512_storeu_si512(y, _mm512_permutex2var_epi16(to_bf16(left), upper, to_bf16(right)));
 }
 
 // Lanes of register v of a panel that are columns of the output.
