@@ -22,6 +22,7 @@
 #include <cstdint>
 
 #include "kernels/attention_rows.h"
+#include "kernels/exp2_polynomial.h"
 #include "kernels/vec16_blocks.inl"
 
 namespace mezzotint::MZ_ISA {
@@ -126,18 +127,15 @@ template <int kVectors>
 
 // --- softmax -------------------------------------------------------------------------------------
 
-// 2^t for t <= 8 or so; 0 below 2^-127, NaN for NaN. A minimax polynomial of degree 5 on
-// [-0.5, 0.5] with an error of 1.6 * 2^-24, 2.7 with its own roundings.
+// 2^t for t <= 8 or so; 0 below 2^-127, NaN for NaN. The polynomial's error is 2.7 * 2^-24 with its
+// own roundings.
 [[gnu::always_inline]] inline Vec exp2_of(Vec t) {
   const Vec limited = max_of(splat(-127.0f), t);
   const Vec n = round_small(limited);
   const Vec r = limited - n;
-  Vec p = splat(0x1.5bba14p-10f);
-  p = multiply_add(p, r, splat(0x1.3cea88p-7f));
-  p = multiply_add(p, r, splat(0x1.c6b752p-5f));
-  p = multiply_add(p, r, splat(0x1.ebf9bcp-3f));
-  p = multiply_add(p, r, splat(0x1.62e42ap-1f));
-  p = multiply_add(p, r, splat(1.0f));
+  Vec p = splat(kExp2Polynomial[5]);
+#pragma GCC unroll 5
+  for (int i = 4; i >= 0; --i) p = multiply_add(p, r, splat(kExp2Polynomial[i]));
   return times_power(p, n);
 }
 

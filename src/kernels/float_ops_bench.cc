@@ -37,7 +37,7 @@ void bench_float_ops(benchmark::State& state, Isa isa, int op) {
   std::vector<float> y(x.size());
   best_ns_per_element(state, kRow, [&] {
     if (op == 0) ops.silu(x.data(), y.data(), kRow);
-    if (op == 1) ops.gelu_tanh(x.data(), y.data(), kRow);
+    if (op == 1) ops.gelu_tanh(x.data(), y.data(), FloatType::kF32, kRow);
     if (op == 2) ops.layer_norm_modulate(x.data(), a.data(), b.data(), 1e-6f, y.data(), kRow);
     if (op == 3) ops.rms_norm(x.data(), a.data(), 1e-6f, y.data(), kRow);
     if (op == 4) ops.rotate_pairs(x.data(), a.data(), b.data(), y.data(), kRow);

@@ -95,12 +95,10 @@ void add_gated_tokens(const TokensView& x, const SampleVectors& gate, const Toke
 
 void gelu_tokens(const TokensView& x, const TokensView& y, const ExecContext& ctx) {
   check_sizes(x, y);
+  MZ_CHECK(x.dtype == y.dtype);
   const FloatOps& ops = float_ops(active_isa());
-  for_each_token(x, x.width, ctx, [&](const Place& at, float* scratch) {
-    const float* const values = load(x, at, ops, scratch);
-    float* const to = output(y, at, scratch);
-    ops.gelu_tanh(values, to, x.width);
-    store(to, y, at, ops);
+  for_each_token(x, 0, ctx, [&](const Place& at, float*) {
+    ops.gelu_tanh(address_of(x, at), address_of(y, at), float_type_of(x.dtype), x.width);
   });
 }
 

@@ -157,24 +157,8 @@ MZ_VEC double sum_doubles(const Doubles& a) {
   return _mm_cvtsd_f64(_mm_add_sd(s2, _mm_unpackhi_pd(s2, s2)));
 }
 
-MZ_VEC void cubic_in_double(__m128 x, double a, double b, __m128& hi, __m128& lo) {
-  const __m256d d = _mm256_cvtps_pd(x);
-  const __m256d inner =
-      _mm256_add_pd(_mm256_set1_pd(a), _mm256_mul_pd(_mm256_set1_pd(b), _mm256_mul_pd(d, d)));
-  const __m256d t = _mm256_mul_pd(d, inner);
-  hi = _mm256_cvtpd_ps(t);
-  lo = _mm256_cvtpd_ps(_mm256_sub_pd(t, _mm256_cvtps_pd(hi)));
-}
-MZ_VEC void cubic_in_double(__m256 x, double a, double b, __m256& hi, __m256& lo) {
-  __m128 hi0, lo0, hi1, lo1;
-  cubic_in_double(_mm256_castps256_ps128(x), a, b, hi0, lo0);
-  cubic_in_double(_mm256_extractf128_ps(x, 1), a, b, hi1, lo1);
-  hi = _mm256_insertf128_ps(_mm256_castps128_ps256(hi0), hi1, 1);
-  lo = _mm256_insertf128_ps(_mm256_castps128_ps256(lo0), lo1, 1);
-}
-MZ_VEC void cubic_in_double(Vec x, double a, double b, Vec& hi, Vec& lo) {
-  cubic_in_double(x.lo, a, b, hi.lo, lo.lo);
-  cubic_in_double(x.hi, a, b, hi.hi, lo.hi);
+MZ_VEC Vec product_error(Vec a, Vec b, Vec product) {
+  return {_mm256_fmsub_ps(a.lo, b.lo, product.lo), _mm256_fmsub_ps(a.hi, b.hi, product.hi)};
 }
 
 MZ_VEC Vec swap_pairs(Vec a) {

@@ -132,21 +132,9 @@ MZ_VEC double sum_doubles(const Doubles& a) {
   return _mm_cvtsd_f64(_mm_add_sd(s2, _mm_unpackhi_pd(s2, s2)));
 }
 
-// (hi, lo) = x * (a + b * x * x) in double: hi rounded to float, lo the rest.
-MZ_VEC void cubic_in_double(Vec x, double a, double b, Vec& hi, Vec& lo) {
-  const auto half = [&](__m256 x8, __m256& hi8, __m256& lo8) __attribute__((always_inline)) {
-    const __m512d d = _mm512_cvtps_pd(x8);
-    const __m512d inner =
-        _mm512_add_pd(_mm512_set1_pd(a), _mm512_mul_pd(_mm512_set1_pd(b), _mm512_mul_pd(d, d)));
-    const __m512d t = _mm512_mul_pd(d, inner);
-    hi8 = _mm512_cvtpd_ps(t);
-    lo8 = _mm512_cvtpd_ps(_mm512_sub_pd(t, _mm512_cvtps_pd(hi8)));
-  };
-  __m256 hi0, lo0, hi1, lo1;
-  half(_mm512_castps512_ps256(x.v), hi0, lo0);
-  half(_mm512_extractf32x8_ps(x.v, 1), hi1, lo1);
-  hi.v = _mm512_insertf32x8(_mm512_castps256_ps512(hi0), hi1, 1);
-  lo.v = _mm512_insertf32x8(_mm512_castps256_ps512(lo0), lo1, 1);
+// a b - product, exact where product is a b rounded.
+MZ_VEC Vec product_error(Vec a, Vec b, Vec product) {
+  return {_mm512_fmsub_ps(a.v, b.v, product.v)};
 }
 
 // (x0, x1), (x2, x3), ... -> (x1, x0), (x3, x2), ...
@@ -251,12 +239,13 @@ MZ_VEC Vec load_bf16(const uint16_t* p) {
 // numerics/bf16.h, bf16_from_float.
 MZ_VEC void store_bf16(uint16_t* p, Vec a) {
   const __m512i bits = _mm512_castps_si512(a.v);
-  const __m512i last = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
-  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x00400000));
+  const __mmask16 is_odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
   const __mmask16 is_nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
-  const __m512i kept = _mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, is_nan, quiet), 16);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(kept));
+  const __m512i half = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+  const __m512i rounded = _mm512_mask_add_epi32(half, is_odd, half, _mm512_set1_epi32(1));
+  const __m512i kept = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x00400000));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16)));
 }
 
 // 16 pairs -> the first and the second of each.

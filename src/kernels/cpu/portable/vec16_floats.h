@@ -181,17 +181,17 @@ MZ_VEC float sum_lanes(const Vec& a) {
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-MZ_VEC void cubic_in_double(const Vec& x, double a, double b, Vec& hi, Vec& lo) {
-  const auto in = std::bit_cast<Lanes>(x);
-  Lanes upper, lower;
-  for (int i = 0; i < 16; ++i) {
-    const double d = in.lane[i];
-    const double t = d * (a + b * (d * d));
-    upper.lane[i] = static_cast<float>(t);
-    lower.lane[i] = static_cast<float>(t - static_cast<double>(upper.lane[i]));
-  }
-  hi = std::bit_cast<Vec>(upper);
-  lo = std::bit_cast<Vec>(lower);
+// Exact in double, so that the one rounding is that of a fused multiply-add.
+MZ_VEC Vec product_error(const Vec& a, const Vec& b, const Vec& product) {
+  const auto of_two = [](Floats4 x, Floats4 y, Floats4 xy) {
+    return _mm_cvtpd_ps(_mm_sub_pd(_mm_mul_pd(_mm_cvtps_pd(x), _mm_cvtps_pd(y)), _mm_cvtps_pd(xy)));
+  };
+  const auto upper = [](Floats4 x) { return _mm_movehl_ps(x, x); };
+  return parts(
+      [&](Floats4 x, Floats4 y, Floats4 xy) -> Floats4 {
+        return _mm_movelh_ps(of_two(x, y, xy), of_two(upper(x), upper(y), upper(xy)));
+      },
+      a, b, product);
 }
 
 MZ_VEC Vec swap_pairs(const Vec& a) { return exchange_lanes<1>(a); }
