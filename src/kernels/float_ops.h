@@ -15,20 +15,29 @@
 
 namespace mezzotint {
 
+// v = x / sqrt(mean(x^2) + eps) * weight, then adjacent pairs (v0, v1) become
+// (v0 c - v1 s, v1 c + v0 s). n is even.
+struct HeadTurn {
+  const float* weight;  // [n]
+  float eps;
+  const float* cos;  // [n / 2]
+  const float* sin;
+};
+
 struct FloatOps {
   void (*silu)(const float* x, float* y, int64_t n) noexcept;  // x / (1 + e^-x)
-  // The tanh form; within 0.51 ulp of 16 bits.
+
+  // The tanh form, within 0.51 ulp of 16 bits; x and y of one type.
   void (*gelu_tanh)(const void* x, void* y, FloatType type, int64_t n) noexcept;
   // y = (x - mean) / sqrt(var + eps) * (1 + scale) + shift; all [n]
-  void (*layer_norm_modulate)(const float* x, const float* scale, const float* shift, float eps,
-                              float* y, int64_t n) noexcept;
-  // y = x / sqrt(mean(x^2) + eps) * weight; all [n]
-  void (*rms_norm)(const float* x, const float* weight, float eps, float* y, int64_t n) noexcept;
-  // adjacent pairs: (x0,x1) -> (x0 c - x1 s, x1 c + x0 s); cos, sin have one value per pair
-  void (*rotate_pairs)(const float* x, const float* cos, const float* sin, float* y,
-                       int64_t n) noexcept;
-  void (*add_scaled)(const float* x, const float* gate, float* y,
-                     int64_t n) noexcept;  // y += gate*x
+  void (*layer_norm_modulate)(const void* x, FloatType x_type, const float* scale,
+                              const float* shift, float eps, void* y, FloatType y_type,
+                              int64_t n) noexcept;
+  void (*rms_norm_rotate)(const void* x, const HeadTurn& turn, void* y, FloatType type,
+                          int64_t n) noexcept;
+  // out = y + gate * x; y_type is out's as well
+  void (*add_scaled)(const void* x, FloatType x_type, const float* gate, const void* y, void* out,
+                     FloatType y_type, int64_t n) noexcept;
 
   // Conversions; y may not be x.
   void (*widen)(const void* x, FloatType x_type, float* y, int64_t n) noexcept;

@@ -100,64 +100,74 @@ void gelu_tanh(const void* x, void* y, FloatType type, int64_t n) noexcept {
   });
 }
 
-float sum_of(const float* x, int64_t n) {
-  Vec sum = splat(0.0f);
-  for_each_block(n, [&](int64_t i, auto part) { sum = sum + load_lanes(part, x + i, 0.0f); });
-  return sum_lanes(sum);
+// body(tag of x_type, tag of y_type)
+template <typename Body>
+void with_float_types(FloatType x_type, FloatType y_type, const Body& body) {
+  with_float_type(
+      x_type, [&](auto of_x) { with_float_type(y_type, [&](auto of_y) { body(of_x, of_y); }); });
 }
 
-// Sum of (x - center)^2.
-float square_sum_of(const float* x, float center, int64_t n) {
+// Sums of x, and of (x - center)^2.
+template <typename Tag>
+float sum_of(Tag tag, const void* x, int64_t n) {
+  Vec sum = splat(0.0f);
+  for_each_block(n, [&](int64_t i, auto part) { sum = sum + load_as(tag, part, x, i); });
+  return sum_lanes(sum);
+}
+template <typename Tag>
+float square_sum_of(Tag tag, const void* x, float center, int64_t n) {
   Vec sum = splat(0.0f);
   for_each_block(n, [&](int64_t i, auto part) {
-    const Vec d = load_lanes(part, x + i, center) - splat(center);
+    const Vec d = zero_rest(part, load_as(tag, part, x, i) - splat(center));
     sum = sum + d * d;
   });
   return sum_lanes(sum);
 }
 
-void layer_norm_modulate(const float* x, const float* scale, const float* shift, float eps,
-                         float* y, int64_t n) noexcept {
-  const auto count = static_cast<float>(n);
-  const float mean = sum_of(x, n) / count;
-  const float variance = square_sum_of(x, mean, n) / count;
-  const float reciprocal = 1.0f / __builtin_sqrtf(variance + eps);
-  for_each_block(n, [&](int64_t i, auto part) {
-    const Vec normal = (load_lanes(part, x + i, 0.0f) - splat(mean)) * splat(reciprocal);
-    const Vec gain = splat(1.0f) + load_lanes(part, scale + i, 0.0f);
-    store_lanes(part, y + i, normal * gain + load_lanes(part, shift + i, 0.0f));
+void layer_norm_modulate(const void* x, FloatType x_type, const float* scale, const float* shift,
+                         float eps, void* y, FloatType y_type, int64_t n) noexcept {
+  with_float_types(x_type, y_type, [&](auto of_x, auto of_y) {
+    const auto count = static_cast<float>(n);
+    const float mean = sum_of(of_x, x, n) / count;
+    const float variance = square_sum_of(of_x, x, mean, n) / count;
+    const float reciprocal = 1.0f / __builtin_sqrtf(variance + eps);
+    for_each_block(n, [&](int64_t i, auto part) {
+      const Vec normal = (load_as(of_x, part, x, i) - splat(mean)) * splat(reciprocal);
+      const Vec gain = splat(1.0f) + load_lanes(part, scale + i, 0.0f);
+      store_as(of_y, part, y, i, normal * gain + load_lanes(part, shift + i, 0.0f));
+    });
   });
 }
 
-void rms_norm(const float* x, const float* weight, float eps, float* y, int64_t n) noexcept {
-  const float mean_square = square_sum_of(x, 0.0f, n) / static_cast<float>(n);
-  const float reciprocal = 1.0f / __builtin_sqrtf(mean_square + eps);
-  for_each_block(n, [&](int64_t i, auto part) {
-    store_lanes(
-        part, y + i,
-        load_lanes(part, x + i, 0.0f) * splat(reciprocal) * load_lanes(part, weight + i, 0.0f));
+// c0, c0, c1, c1, ... of the pairs that a block has.
+[[gnu::always_inline]] inline Vec load_pairs(WholeBlock, const float* p) { return load_doubled(p); }
+inline Vec load_pairs(PartOfBlock part, const float* p) {
+  float pairs[kLanes / 2] = {};
+  for (int64_t i = 0; i < part.count / 2; ++i) pairs[i] = p[i];
+  return load_doubled(pairs);
+}
+
+void rms_norm_rotate(const void* x, const HeadTurn& turn, void* y, FloatType type,
+                     int64_t n) noexcept {
+  with_float_type(type, [&](auto tag) {
+    const float mean_square = square_sum_of(tag, x, 0.0f, n) / static_cast<float>(n);
+    const float reciprocal = 1.0f / __builtin_sqrtf(mean_square + turn.eps);
+    for_each_block(n, [&](int64_t i, auto part) {
+      const Vec v =
+          load_as(tag, part, x, i) * splat(reciprocal) * load_lanes(part, turn.weight + i, 0.0f);
+      const Vec turned = negate_even(swap_pairs(v) * load_pairs(part, turn.sin + i / 2));
+      store_as(tag, part, y, i, v * load_pairs(part, turn.cos + i / 2) + turned);
+    });
   });
 }
 
-void rotate_pairs(const float* x, const float* cos, const float* sin, float* y,
-                  int64_t n) noexcept {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const Vec v = load(x + i);
-    const Vec turned = negate_even(swap_pairs(v) * load_doubled(sin + i / 2));
-    store(y + i, v * load_doubled(cos + i / 2) + turned);
-  }
-  for (; i < n; i += 2) {
-    const float x0 = x[i], x1 = x[i + 1], c = cos[i / 2], s = sin[i / 2];
-    y[i] = x0 * c - x1 * s;
-    y[i + 1] = x1 * c + x0 * s;
-  }
-}
-
-void add_scaled(const float* x, const float* gate, float* y, int64_t n) noexcept {
-  for_each_block(n, [&](int64_t i, auto part) {
-    const Vec product = load_lanes(part, gate + i, 0.0f) * load_lanes(part, x + i, 0.0f);
-    store_lanes(part, y + i, load_lanes(part, y + i, 0.0f) + product);
+void add_scaled(const void* x, FloatType x_type, const float* gate, const void* y, void* out,
+                FloatType y_type, int64_t n) noexcept {
+  with_float_types(x_type, y_type, [&](auto of_x, auto of_y) {
+    for_each_block(n, [&](int64_t i, auto part) {
+      const Vec product = load_lanes(part, gate + i, 0.0f) * load_as(of_x, part, x, i);
+      store_as(of_y, part, out, i, load_as(of_y, part, y, i) + product);
+    });
   });
 }
 
@@ -312,8 +322,8 @@ void round_to_e4m3(float factor, float* x, int64_t n) noexcept {
 }  // namespace
 
 constinit const FloatOps kFloatOps = {
-    silu,     gelu_tanh,  layer_norm_modulate, rms_norm,     rotate_pairs, add_scaled, widen,
-    narrow,   widen_int8, scale_bias,          max_of_run,   exp_sum,      multiply,   amax_of_run,
-    hadamard, e4m3_codes, widen_e4m3,          round_to_e4m3};
+    silu,        gelu_tanh,  layer_norm_modulate, rms_norm_rotate, add_scaled,   widen,
+    narrow,      widen_int8, scale_bias,          max_of_run,      exp_sum,      multiply,
+    amax_of_run, hadamard,   e4m3_codes,          widen_e4m3,      round_to_e4m3};
 
 }  // namespace mezzotint::MZ_ISA

@@ -37,12 +37,25 @@ void bench_float_ops(benchmark::State& state, Isa isa, int op) {
   std::vector<float> y(x.size());
   best_ns_per_element(state, kRow, [&] {
     if (op == 0) ops.silu(x.data(), y.data(), kRow);
-    if (op == 1) ops.gelu_tanh(x.data(), y.data(), FloatType::kF32, kRow);
-    if (op == 2) ops.layer_norm_modulate(x.data(), a.data(), b.data(), 1e-6f, y.data(), kRow);
-    if (op == 3) ops.rms_norm(x.data(), a.data(), 1e-6f, y.data(), kRow);
-    if (op == 4) ops.rotate_pairs(x.data(), a.data(), b.data(), y.data(), kRow);
-    if (op == 5) ops.add_scaled(x.data(), a.data(), y.data(), kRow);
-    if (op == 6) ops.exp_sum(y.data(), 1.0f, 0.0f, kRow);
+    if (op == 1) ops.exp_sum(y.data(), 1.0f, 0.0f, kRow);
+    benchmark::DoNotOptimize(y.data());
+    benchmark::ClobberMemory();
+  });
+}
+
+void bench_typed_ops(benchmark::State& state, Isa isa, int op, FloatType type) {
+  const FloatOps& ops = float_ops(isa);
+  const std::vector<float> a = floats(kRow, 2), b = floats(kRow, 3);
+  const auto x = testing_data::as_type(floats(kRow, 1), type);
+  auto y = x;
+  const HeadTurn turn = {.weight = a.data(), .eps = 1e-6f, .cos = b.data(), .sin = a.data()};
+  best_ns_per_element(state, kRow, [&] {
+    if (op == 0) ops.gelu_tanh(x.data(), y.data(), type, kRow);
+    if (op == 1) {
+      ops.layer_norm_modulate(x.data(), type, a.data(), b.data(), 1e-6f, y.data(), type, kRow);
+    }
+    if (op == 2) ops.rms_norm_rotate(x.data(), turn, y.data(), type, kRow);
+    if (op == 3) ops.add_scaled(x.data(), type, a.data(), y.data(), y.data(), type, kRow);
     benchmark::DoNotOptimize(y.data());
     benchmark::ClobberMemory();
   });
@@ -68,22 +81,30 @@ void bench_quantize_rows(benchmark::State& state, const QuantizeRowsKernel& row,
   });
 }
 
+const char* suffix(FloatType type) { return type == FloatType::kF32 ? "/f32" : "/bf16"; }
+
 const bool kRegistered = [] {
-  const char* names[] = {"silu",     "gelu_tanh",    "layer_norm_modulate",
-                         "rms_norm", "rotate_pairs", "add_scaled",
-                         "exp_sum"};
+  const char* names[] = {"silu", "exp_sum"};
+  const char* typed_names[] = {"gelu_tanh", "layer_norm_modulate", "rms_norm_rotate", "add_scaled"};
   for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
     if (isa > detected_isa()) continue;
-    for (int op = 0; op < 7; ++op) {
-      const std::string name = std::string(names[op]) + "/" + std::string(isa_name(isa));
-      benchmark::RegisterBenchmark(name.c_str(),
+    const std::string at = "/" + std::string(isa_name(isa));
+    for (int op = 0; op < 2; ++op) {
+      benchmark::RegisterBenchmark((names[op] + at).c_str(),
                                    [isa, op](benchmark::State& s) { bench_float_ops(s, isa, op); });
+    }
+    for (int op = 0; op < 4; ++op) {
+      for (FloatType type : {FloatType::kF32, FloatType::kBF16}) {
+        benchmark::RegisterBenchmark(
+            (typed_names[op] + at + suffix(type)).c_str(),
+            [isa, op, type](benchmark::State& s) { bench_typed_ops(s, isa, op, type); });
+      }
     }
   }
   for (const QuantizeRowsKernel& row : quantize_rows_kernels()) {
     if (row.isa > detected_isa()) continue;
     for (FloatType type : {FloatType::kF32, FloatType::kBF16}) {
-      const std::string name = std::string(row.name) + (type == FloatType::kF32 ? "/f32" : "/bf16");
+      const std::string name = std::string(row.name) + suffix(type);
       benchmark::RegisterBenchmark(
           name.c_str(), [&row, type](benchmark::State& s) { bench_quantize_rows(s, row, type); });
     }

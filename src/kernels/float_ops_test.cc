@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -200,7 +201,8 @@ TEST_P(FloatOpsOf, LayerNormModulateIsWithinItsBound) {
     for (float& v : x) v += 3.0f;
     const std::vector<float> scale = floats(n, 2), shift = floats(n, 3);
     std::vector<float> y(x.size());
-    ops().layer_norm_modulate(x.data(), scale.data(), shift.data(), 1e-6f, y.data(), n);
+    ops().layer_norm_modulate(x.data(), FloatType::kF32, scale.data(), shift.data(), 1e-6f,
+                              y.data(), FloatType::kF32, n);
     const double mean = mean_of(x);
     double variance = 0, magnitude = 0;
     for (float v : x) {
@@ -223,11 +225,24 @@ TEST_P(FloatOpsOf, LayerNormModulateIsWithinItsBound) {
   }
 }
 
+// What rms_norm_rotate makes of F32 x.
+std::vector<float> turned(const FloatOps& ops, const std::vector<float>& x,
+                          const std::vector<float>& weight, const std::vector<float>& cos,
+                          const std::vector<float>& sin) {
+  std::vector<float> y(x.size());
+  ops.rms_norm_rotate(x.data(),
+                      {.weight = weight.data(), .eps = 1e-6f, .cos = cos.data(), .sin = sin.data()},
+                      y.data(), FloatType::kF32, static_cast<int64_t>(x.size()));
+  return y;
+}
+
+constexpr int64_t kHeads[] = {2, 14, 16, 18, 64, 128, 130};
+
 TEST_P(FloatOpsOf, RmsNormIsWithinItsBound) {
-  for (int64_t n : kLengths) {
+  for (int64_t n : kHeads) {
     const std::vector<float> x = floats(n, 1), weight = floats(n, 2);
-    std::vector<float> y(x.size());
-    ops().rms_norm(x.data(), weight.data(), 1e-6f, y.data(), n);
+    const std::vector<float> ones(x.size() / 2, 1.0f), zeros(x.size() / 2);
+    const std::vector<float> y = turned(ops(), x, weight, ones, zeros);
     double mean_square = 0;
     for (float v : x) mean_square += static_cast<double>(v) * v / static_cast<double>(n);
     for (size_t i = 0; i < x.size(); ++i) {
@@ -240,22 +255,62 @@ TEST_P(FloatOpsOf, RmsNormIsWithinItsBound) {
 
 TEST_P(FloatOpsOf, RowBoundsHaveTeeth) {
   std::vector<float> x = floats(64, 1);
-  const std::vector<float> weight(64, 1.0f);
-  std::vector<float> y(64), z(64);
-  ops().rms_norm(x.data(), weight.data(), 1e-6f, y.data(), 64);
+  const std::vector<float> weight(64, 1.0f), ones(32, 1.0f), zeros(32);
+  const std::vector<float> y = turned(ops(), x, weight, ones, zeros);
   x[7] += 0.01f * std::fabs(x[7]) + 0.01f;
-  ops().rms_norm(x.data(), weight.data(), 1e-6f, z.data(), 64);
+  const std::vector<float> z = turned(ops(), x, weight, ones, zeros);
   EXPECT_GT(std::fabs(z[7] - y[7]), std::fabs(y[7]) * (sum_error(64) + 8 * kEps));
 }
 
-TEST_P(FloatOpsOf, RotatePairsTurnsAdjacentPairs) {
-  for (int64_t n : {2, 14, 16, 18, 64, 128, 130}) {
-    const std::vector<float> x = floats(n, 1), c = floats(n / 2, 2), s = floats(n / 2, 3);
-    std::vector<float> y(x.size());
-    ops().rotate_pairs(x.data(), c.data(), s.data(), y.data(), n);
+TEST_P(FloatOpsOf, RotationTurnsAdjacentPairs) {
+  for (int64_t n : kHeads) {
+    const std::vector<float> x = floats(n, 1), weight = floats(n, 4);
+    const std::vector<float> c = floats(n / 2, 2), s = floats(n / 2, 3);
+    const std::vector<float> ones(c.size(), 1.0f), zeros(c.size());
+    const std::vector<float> v = turned(ops(), x, weight, ones, zeros);
+    const std::vector<float> y = turned(ops(), x, weight, c, s);
     for (size_t i = 0; i < x.size(); i += 2) {
-      ASSERT_EQ(y[i], x[i] * c[i / 2] - x[i + 1] * s[i / 2]) << n << " " << i;
-      ASSERT_EQ(y[i + 1], x[i + 1] * c[i / 2] + x[i] * s[i / 2]) << n << " " << i;
+      ASSERT_EQ(y[i], v[i] * c[i / 2] - v[i + 1] * s[i / 2]) << n << " " << i;
+      ASSERT_EQ(y[i + 1], v[i + 1] * c[i / 2] + v[i] * s[i / 2]) << n << " " << i;
+    }
+  }
+}
+
+// Halves are read as what they are and rounded once; in place, and nothing behind the end.
+TEST_P(FloatOpsOf, OpsOfHalvesAreThoseOfF32RoundedOnce) {
+  for (const FloatType type : {FloatType::kBF16, FloatType::kF16}) {
+    for (int64_t n : kHeads) {
+      const std::vector<float> a = floats(n, 2), b = floats(n, 3);
+      const HeadTurn turn = {.weight = a.data(), .eps = 1e-6f, .cos = b.data(), .sin = a.data()};
+      const std::vector<std::byte> x = as_type(floats(n, 1), type), y = as_type(b, type);
+      std::vector<float> x_f32(a.size()), y_f32(a.size()), want(a.size());
+      ops().widen(x.data(), type, x_f32.data(), n);
+      ops().widen(y.data(), type, y_f32.data(), n);
+      const auto expect = [&](const std::vector<std::byte>& got) {
+        std::vector<std::byte> end(as_type(want, type));
+        end.push_back(std::byte{77});
+        EXPECT_EQ(got, end) << n;
+      };
+      std::vector<std::byte> out = x;
+      out.push_back(std::byte{77});
+      constexpr FloatType kF32 = FloatType::kF32;
+      ops().layer_norm_modulate(out.data(), type, a.data(), b.data(), 1e-6f, out.data(), type, n);
+      ops().layer_norm_modulate(x_f32.data(), kF32, a.data(), b.data(), 1e-6f, want.data(), kF32,
+                                n);
+      expect(out);
+      std::vector<float> mixed(a.size());
+      ops().layer_norm_modulate(x.data(), type, a.data(), b.data(), 1e-6f, mixed.data(), kF32, n);
+      EXPECT_EQ(mixed, want);
+      std::copy(x.begin(), x.end(), out.begin());
+      ops().rms_norm_rotate(out.data(), turn, out.data(), type, n);
+      ops().rms_norm_rotate(x_f32.data(), turn, want.data(), kF32, n);
+      expect(out);
+      std::copy(y.begin(), y.end(), out.begin());
+      ops().add_scaled(x.data(), type, a.data(), out.data(), out.data(), type, n);
+      ops().add_scaled(x_f32.data(), kF32, a.data(), y_f32.data(), want.data(), kF32, n);
+      expect(out);
+      ops().add_scaled(x.data(), type, a.data(), y_f32.data(), mixed.data(), kF32, n);
+      EXPECT_EQ(mixed, want);
     }
   }
 }
@@ -264,7 +319,8 @@ TEST_P(FloatOpsOf, SimpleOpsRoundEachStepOnce) {
   for (int64_t n : kLengths) {
     const std::vector<float> x = floats(n, 1), gate = floats(n, 2), start = floats(n, 3);
     std::vector<float> y = start, z = start;
-    ops().add_scaled(x.data(), gate.data(), y.data(), n);
+    ops().add_scaled(x.data(), FloatType::kF32, gate.data(), y.data(), y.data(), FloatType::kF32,
+                     n);
     ops().multiply(0.3f, z.data(), n);
     float largest = -std::numeric_limits<float>::infinity();
     for (size_t i = 0; i < x.size(); ++i) {
@@ -356,14 +412,15 @@ TEST(FloatOps, EveryIsaGivesTheSameBits) {
   const auto results = [](Isa isa, int64_t n) {
     const FloatOps& ops = float_ops(isa);
     const std::vector<float> x = floats(n, 1), a = floats(n, 2), b = floats(n, 3);
-    std::vector<std::vector<float>> out(7, std::vector<float>(x.size()));
+    std::vector<std::vector<float>> out(6, std::vector<float>(x.size()));
     ops.silu(x.data(), out[0].data(), n);
     gelu_of(ops)(x.data(), out[1].data(), n);
-    ops.layer_norm_modulate(x.data(), a.data(), b.data(), 1e-6f, out[2].data(), n);
-    ops.rms_norm(x.data(), a.data(), 1e-6f, out[3].data(), n);
-    ops.rotate_pairs(x.data(), a.data(), b.data(), out[4].data(), n / 2 * 2);
-    out[5] = x;
-    out[6][0] = ops.exp_sum(out[5].data(), 0.125f, 1.0f, n);
+    ops.layer_norm_modulate(x.data(), FloatType::kF32, a.data(), b.data(), 1e-6f, out[2].data(),
+                            FloatType::kF32, n);
+    const HeadTurn turn = {.weight = a.data(), .eps = 1e-6f, .cos = b.data(), .sin = a.data()};
+    ops.rms_norm_rotate(x.data(), turn, out[3].data(), FloatType::kF32, n / 2 * 2);
+    out[4] = x;
+    out[5][0] = ops.exp_sum(out[4].data(), 0.125f, 1.0f, n);
     return out;
   };
   for (int64_t n : kLengths) {

@@ -42,7 +42,8 @@ struct HeadRotation {
   const float* sin = nullptr;
 };
 
-// In all of them y has x's sizes and may be x; out may be y.
+// In all of them y has x's sizes and may be x; out may be y, whose dtype it has. gelu and rotations
+// keep the dtype.
 // y = LN(x) * (1 + scale) + shift
 void modulate_tokens(const TokensView& x, const SampleVectors& scale, const SampleVectors& shift,
                      float eps, const TokensView& y, const ExecContext& ctx);
