@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "bench/aocl_dlp/aocl_dlp_cases.h"
 #include "bench/attention_cases.h"
 #include "bench/flux_cases.h"
 #include "bench/linear_cases.h"
@@ -86,7 +87,7 @@ void define(CLI::App& app, Options& options) {
   app.add_flag_callback(
       "--every-row", [&options] { options.cases.rows = Rows::kEvery; },
       "also the rows of lower instruction sets");
-  app.add_flag("--peers", options.peers, "oneDNN as well, where this was built with it");
+  app.add_flag("--peers", options.peers, "oneDNN and AOCL-DLP as well, where this was built with them");
   app.add_flag("--flux-blocks", options.flux_blocks,
                "a double and a single block of FLUX.1 at 1024 + 512 tokens and a step of the demo "
                "model, no other shapes");
@@ -131,8 +132,10 @@ int run(Options options, const std::string& command) {
     const ShapeList list = read_shape_list(shapes_file(name), options.resolution);
     for (const LinearShape& shape : wanted(list.linears, options)) {
       std::vector<Case> cases = linear_cases(shape, options.cases);
-      if (options.peers)
+      if (options.peers) {
         std::ranges::move(onednn_cases(shape, options.cases), std::back_inserter(cases));
+        std::ranges::move(aocl_dlp_cases(shape, options.cases), std::back_inserter(cases));
+      }
       measure(cases);
     }
     for (const AttentionCallShape& shape : wanted(list.attentions, options)) {

@@ -319,6 +319,7 @@ def our_seconds(cases):
 
 # The better of what multiplies ready codes: what "GEMM alone" and "whole" are held to.
 INT8_GEMMS = ("torch.int8 gemm", "onednn.int8")
+READY_CODES = (*INT8_GEMMS, "aocl_dlp.int8")
 
 
 def ratios_of(cases):
@@ -328,8 +329,9 @@ def ratios_of(cases):
         shape, name = (case["m"], case["n"], case["k"], case["threads"]), peer_name(case)
         own_name = name.split(" ")[0].split(".", 1)[1]
         paths = OURS.get(own_name, [own_name])
-        if name in INT8_GEMMS:
+        if name in READY_CODES:
             paths = ["int8 gemm", "int8"]
+        if name in INT8_GEMMS:
             best.setdefault((case["set"], *shape), []).append(case["seconds"])
         for path in paths:
             if (path, *shape) in own:
