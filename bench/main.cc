@@ -87,7 +87,8 @@ void define(CLI::App& app, Options& options) {
   app.add_flag_callback(
       "--every-row", [&options] { options.cases.rows = Rows::kEvery; },
       "also the rows of lower instruction sets");
-  app.add_flag("--peers", options.peers, "oneDNN and AOCL-DLP as well, where this was built with them");
+  app.add_flag("--peers", options.peers,
+               "oneDNN and AOCL-DLP as well, where this was built with them");
   app.add_flag("--flux-blocks", options.flux_blocks,
                "a double and a single block of FLUX.1 at 1024 + 512 tokens and a step of the demo "
                "model, no other shapes");

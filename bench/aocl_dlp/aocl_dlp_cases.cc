@@ -125,8 +125,8 @@ class Problem {
   std::vector<typename F::Y> y_ = std::vector<typename F::Y>(of(shape_.m, shape_.n));
   std::vector<float> bias_ = std::vector<float>(of(shape_.n, 1));
   std::vector<float> scales_of_x_ = std::vector<float>(of(shape_.m, 1));
-  std::vector<float> scales_of_w_ = std::vector<float>(
-      of(shape_.n, functions_.group == 0 ? 1 : shape_.k / functions_.group));
+  std::vector<float> scales_of_w_ =
+      std::vector<float>(of(shape_.n, functions_.group == 0 ? 1 : shape_.k / functions_.group));
 };
 
 using Int8 = Functions<int8_t, int8_t, bfloat16>;

@@ -1,5 +1,5 @@
-// AMD's AOCL-DLP on our shapes, in our interleaved passes. Built where CMake finds a build of it below
-// MEZZOTINT_PEERS. No cases elsewhere.
+// AMD's AOCL-DLP on our shapes, in our interleaved passes. Built where CMake finds a build of it
+// below MEZZOTINT_PEERS. No cases elsewhere.
 #pragma once
 
 #include <vector>

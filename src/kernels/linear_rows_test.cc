@@ -254,6 +254,36 @@ TEST_P(LinearRows, NansOfWeightsSpoilTheirOutputsAlone) {
   }
 }
 
+// Groups of one output whose scales are alike, far apart, zero (some, all) and NaN, in one panel of
+// their own and beside each other.
+TEST_P(ComparedRows, ScalesOfGroupsMayBeFarApart) {
+  const std::vector<Scales> scales = scales_of(row());
+  if (std::ranges::count(scales, Scales::kGroups) == 0) return;
+  for (const int64_t m : {1, 6, 30}) {
+    for (const int64_t alike : {0, 32}) {  // the first panel, where it is 32
+      Problem p = make_problem(row(), {m, 70, 640}, accepted_type(row()), elements_of(row())[0],
+                               true, Scales::kGroups);
+      if (!serves(row(), p)) continue;
+      const int64_t groups = p.size.k / p.w_group;
+      for (int64_t i = 0; i < p.size.n * groups; ++i) {
+        const int64_t n = i / groups, group = i % groups, kind = n < alike ? 0 : n % 6;
+        const float factors[] = {
+            group % 2 == 0 ? 0x1p-3f : 0x1p4f, group % 2 == 0 ? 0x1p-20f : 0x1p10f,
+            group == 3 ? 0.0f : 1.0f,          0.0f,
+            group == 2 ? std::nanf("") : 1.0f, group == 0 ? 0x1p-120f : -1.0f};
+        p.w_scale[static_cast<size_t>(i)] = 0.01f * factors[kind];
+        for (int64_t k = group * p.w_group; k < (group + 1) * p.w_group; ++k) {
+          // At least what the weight is: a code is at most 127.
+          p.w_floats[static_cast<size_t>(n * p.size.k + k)] = 1.27f * factors[kind];
+        }
+      }
+      const Output reference = run(reference_of(row()), p, FloatType::kF32);
+      EXPECT_EQ(difference(p, row(), run(row(), p, FloatType::kF32), reference), std::nullopt)
+          << m << " alike " << alike;
+    }
+  }
+}
+
 // What random sums hardly meet: ties to even and to odd, NaN whose rounding would carry into the
 // sign, values beyond the largest of 16 bits, denormals. With an x of zeros y is the bias.
 TEST_P(LinearRows, OutputsAreRoundedAsNumericsDoes) {

@@ -323,7 +323,7 @@ struct FloatMath {
     scale_panel(tile, n, k, depth, out);
     return out;
   }
-  static int64_t run_scales(const LinearTile&, int64_t, int64_t, int64_t, float*) { return 0; }
+  static Runs run_scales(const LinearTile&, int64_t, int64_t, int64_t, float*) { return {}; }
   static void multiply(int64_t rows, const PanelProduct<float>& product) {
     multiply_floats<kTileRows>(rows, product);
   }

@@ -22,6 +22,14 @@ namespace {
 // Whether sums of earlier blocks of k wait in scratch.
 enum class Sums : uint8_t { kFirst, kContinued };
 
+// Runs of k that share a scale, in a block. Chained ones hand their sums on: `scale` holds what a
+// run's sums are multiplied by to be in units of the next run's scale, and last that scale; else
+// every run's own.
+struct Runs {
+  int64_t k = 0;  // of a run; 0: no scales
+  bool chained = false;
+};
+
 template <typename Value>
 struct PanelProduct {
   const Value* x;  // row 0 of the group; the stride is a constant of Math
@@ -29,8 +37,8 @@ struct PanelProduct {
   int64_t depth;   // k of the block, a multiple of kPanelStep
   float* sums;     // [rows][32]
   Sums sums_are;
-  const float* run_scale;  // [depth / run][32], or null
-  int64_t run;
+  const float* run_scale;  // [depth / runs.k][32], or null
+  Runs runs;
 };
 
 template <typename Math>
@@ -110,14 +118,14 @@ void run_panel_tile(const LinearTile& tile) {
     for (int64_t n = tile.n_begin; n < tile.n_end; n += kPanelColumns) {
       alignas(64) float run_scale[Math::kMaxRuns * kPanelColumns];  // read as whole registers
       const Value* panel = Math::expand(tile, n, k, depth, w);
-      const int64_t run = Math::run_scales(tile, n, k, depth, run_scale);
+      const Runs runs = Math::run_scales(tile, n, k, depth, run_scale);
       multiply_rows<Math>({.x = x,
                            .w = panel,
                            .depth = panel_k(depth),
                            .sums = panel_sums,
                            .sums_are = k == 0 ? Sums::kFirst : Sums::kContinued,
-                           .run_scale = run == 0 ? nullptr : run_scale,
-                           .run = run == 0 ? panel_k(depth) : run},
+                           .run_scale = runs.k == 0 ? nullptr : run_scale,
+                           .runs = runs.k == 0 ? Runs{panel_k(depth), true} : runs},
                           rows);
       if (last) write_panel(tile, w_scale, n, panel_sums);
       panel_sums += kFloatPanelTileM * kPanelColumns;

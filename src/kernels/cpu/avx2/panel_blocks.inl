@@ -203,7 +203,7 @@ void run_blocks(const LinearTile& tile) {
                       .sums = panel_sums,
                       .sums_are = k == 0 ? Sums::kFirst : Sums::kContinued,
                       .run_scale = nullptr,
-                      .run = panel_k(depth)},
+                      .runs = {panel_k(depth), true}},
                      rows,
                      to_next_block ? codes_at<Weights>(tile, tile.n_begin, k + block_k)
                                    : codes_at<Weights>(tile, n + kPanelColumns, k),
