@@ -5,7 +5,8 @@
 //
 // One source (float_ops.inl, over 16 lanes whose sums have one fixed order) is compiled for each
 // ISA, so that every table gives the same bits. silu and gelu_tanh are within 4 ulp of the formula
-// in double. The tables are constant and the ops have no state.
+// in double where |y| is at least 2^-117: e^x overflows before 1 / e^x vanishes. The tables are
+// constant and the ops have no state.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,7 @@ struct HeadTurn {
 struct FloatOps {
   void (*silu)(const float* x, float* y, int64_t n) noexcept;  // x / (1 + e^-x)
 
-  // The tanh form, within 0.51 ulp of 16 bits; x and y of one type.
+  // The tanh form; 16 bits within 0.51 ulp, bf16 where |y| is at least 2^-112.
   void (*gelu_tanh)(const void* x, void* y, FloatType type, int64_t n) noexcept;
   // y = (x - mean) / sqrt(var + eps) * (1 + scale) + shift; all [n]
   void (*layer_norm_modulate)(const void* x, FloatType x_type, const float* scale,

@@ -30,7 +30,7 @@ inline Vec exp_of(Vec x, Lo... lo) {
   const Vec p2 = splat(8.3334519073e-3f) * r + splat(4.1665795894e-2f);
   const Vec p0 = splat(1.6666665459e-1f) * r + splat(5.0000001201e-1f);
   const Vec p = (p4 * square + p2) * square + p0;
-  return scale_by_power(p * square + r + splat(1.0f), n);  // n of [-150, 128]
+  return scale_by_power(p * square + r + splat(1.0f), n);  // n of [-150, 129]
 }
 
 inline Vec negative(Vec x) { return splat(-0.0f) - x; }

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <string>
@@ -151,6 +152,15 @@ TEST_P(FloatOpsOf, SpecialValuesOfActivations) {
     EXPECT_EQ(y[3], 1e30f);
     EXPECT_EQ(y[4], 0.0f);
   }
+  for (const FloatType type : {FloatType::kBF16, FloatType::kF16}) {
+    std::vector<std::byte> halves = as_type({0.0f, inf, x[2], 60000.0f, -60000.0f}, type);
+    ops().gelu_tanh(halves.data(), halves.data(), type, 5);
+    EXPECT_EQ(load_float(halves.data(), type, 0), 0.0f);
+    EXPECT_EQ(load_float(halves.data(), type, 1), inf);
+    EXPECT_TRUE(std::isnan(load_float(halves.data(), type, 2)));
+    EXPECT_GT(load_float(halves.data(), type, 3), 59000.0f);
+    EXPECT_EQ(load_float(halves.data(), type, 4), 0.0f);
+  }
 }
 
 TEST_P(FloatOpsOf, ExpSumIsWithinTwoUlpAndSums) {
@@ -276,41 +286,52 @@ TEST_P(FloatOpsOf, RotationTurnsAdjacentPairs) {
   }
 }
 
-// Halves are read as what they are and rounded once; in place, and nothing behind the end.
-TEST_P(FloatOpsOf, OpsOfHalvesAreThoseOfF32RoundedOnce) {
+// `values` as `type`, and a byte behind the end that must stay.
+std::vector<std::byte> with_end(const std::vector<float>& values, FloatType type) {
+  std::vector<std::byte> bytes = as_type(values, type);
+  bytes.push_back(std::byte{77});
+  return bytes;
+}
+
+// Each type of x with each of y: what is read is what widen reads, what is written what narrow
+// makes of the result of F32.
+TEST_P(FloatOpsOf, LayerNormAndGatedSumsOfEveryTypeAreThoseOfF32RoundedOnce) {
+  constexpr FloatType kF32 = FloatType::kF32;
+  constexpr FloatType kTypes[] = {kF32, FloatType::kBF16, FloatType::kF16};
+  for (int64_t n : kLengths) {
+    const std::vector<float> a = floats(n, 2), b = floats(n, 3);
+    for (const FloatType x_type : kTypes) {
+      for (const FloatType y_type : kTypes) {
+        const std::vector<std::byte> x = as_type(floats(n, 1), x_type), y = as_type(b, y_type);
+        std::vector<float> x_f32(a.size()), y_f32(a.size()), want(a.size());
+        ops().widen(x.data(), x_type, x_f32.data(), n);
+        ops().widen(y.data(), y_type, y_f32.data(), n);
+        std::vector<std::byte> out = with_end(b, y_type);
+        ops().layer_norm_modulate(x.data(), x_type, a.data(), b.data(), 1e-6f, out.data(), y_type,
+                                  n);
+        ops().layer_norm_modulate(x_f32.data(), kF32, a.data(), b.data(), 1e-6f, want.data(), kF32,
+                                  n);
+        EXPECT_EQ(out, with_end(want, y_type)) << n;
+        out = with_end(b, y_type);
+        ops().add_scaled(x.data(), x_type, a.data(), out.data(), out.data(), y_type, n);
+        ops().add_scaled(x_f32.data(), kF32, a.data(), y_f32.data(), want.data(), kF32, n);
+        EXPECT_EQ(out, with_end(want, y_type)) << n;
+      }
+    }
+  }
+}
+
+TEST_P(FloatOpsOf, RotationsOfHalvesAreThoseOfF32RoundedOnce) {
   for (const FloatType type : {FloatType::kBF16, FloatType::kF16}) {
     for (int64_t n : kHeads) {
       const std::vector<float> a = floats(n, 2), b = floats(n, 3);
       const HeadTurn turn = {.weight = a.data(), .eps = 1e-6f, .cos = b.data(), .sin = a.data()};
-      const std::vector<std::byte> x = as_type(floats(n, 1), type), y = as_type(b, type);
-      std::vector<float> x_f32(a.size()), y_f32(a.size()), want(a.size());
+      std::vector<std::byte> x = with_end(floats(n, 1), type);
+      std::vector<float> x_f32(a.size()), want(a.size());
       ops().widen(x.data(), type, x_f32.data(), n);
-      ops().widen(y.data(), type, y_f32.data(), n);
-      const auto expect = [&](const std::vector<std::byte>& got) {
-        std::vector<std::byte> end(as_type(want, type));
-        end.push_back(std::byte{77});
-        EXPECT_EQ(got, end) << n;
-      };
-      std::vector<std::byte> out = x;
-      out.push_back(std::byte{77});
-      constexpr FloatType kF32 = FloatType::kF32;
-      ops().layer_norm_modulate(out.data(), type, a.data(), b.data(), 1e-6f, out.data(), type, n);
-      ops().layer_norm_modulate(x_f32.data(), kF32, a.data(), b.data(), 1e-6f, want.data(), kF32,
-                                n);
-      expect(out);
-      std::vector<float> mixed(a.size());
-      ops().layer_norm_modulate(x.data(), type, a.data(), b.data(), 1e-6f, mixed.data(), kF32, n);
-      EXPECT_EQ(mixed, want);
-      std::copy(x.begin(), x.end(), out.begin());
-      ops().rms_norm_rotate(out.data(), turn, out.data(), type, n);
-      ops().rms_norm_rotate(x_f32.data(), turn, want.data(), kF32, n);
-      expect(out);
-      std::copy(y.begin(), y.end(), out.begin());
-      ops().add_scaled(x.data(), type, a.data(), out.data(), out.data(), type, n);
-      ops().add_scaled(x_f32.data(), kF32, a.data(), y_f32.data(), want.data(), kF32, n);
-      expect(out);
-      ops().add_scaled(x.data(), type, a.data(), y_f32.data(), mixed.data(), kF32, n);
-      EXPECT_EQ(mixed, want);
+      ops().rms_norm_rotate(x.data(), turn, x.data(), type, n);
+      ops().rms_norm_rotate(x_f32.data(), turn, want.data(), FloatType::kF32, n);
+      EXPECT_EQ(x, with_end(want, type)) << n;
     }
   }
 }
@@ -412,7 +433,7 @@ TEST(FloatOps, EveryIsaGivesTheSameBits) {
   const auto results = [](Isa isa, int64_t n) {
     const FloatOps& ops = float_ops(isa);
     const std::vector<float> x = floats(n, 1), a = floats(n, 2), b = floats(n, 3);
-    std::vector<std::vector<float>> out(6, std::vector<float>(x.size()));
+    std::vector<std::vector<float>> out(8, std::vector<float>(x.size()));
     ops.silu(x.data(), out[0].data(), n);
     gelu_of(ops)(x.data(), out[1].data(), n);
     ops.layer_norm_modulate(x.data(), FloatType::kF32, a.data(), b.data(), 1e-6f, out[2].data(),
@@ -421,6 +442,11 @@ TEST(FloatOps, EveryIsaGivesTheSameBits) {
     ops.rms_norm_rotate(x.data(), turn, out[3].data(), FloatType::kF32, n / 2 * 2);
     out[4] = x;
     out[5][0] = ops.exp_sum(out[4].data(), 0.125f, 1.0f, n);
+    for (const FloatType type : {FloatType::kBF16, FloatType::kF16}) {
+      std::vector<std::byte> halves = as_type(x, type);
+      ops.gelu_tanh(halves.data(), halves.data(), type, n);
+      std::memcpy(out[type == FloatType::kBF16 ? 6 : 7].data(), halves.data(), halves.size());
+    }
     return out;
   };
   for (int64_t n : kLengths) {

@@ -254,32 +254,52 @@ TEST_P(LinearRows, NansOfWeightsSpoilTheirOutputsAlone) {
   }
 }
 
-// Groups of one output whose scales are alike, far apart, zero (some, all) and NaN, in one panel of
-// their own and beside each other.
+// Scales of the groups of an output: near each other but all different and of both signs, alike in
+// turns, far apart, zero (some, all), NaN, and near each other but beyond all measure.
+constexpr int kScaleKinds = 7;
+float scale_of_kind(int64_t kind, int64_t n, int64_t group) {
+  switch (kind) {
+    case 0:
+      return static_cast<float>((n + group) % 3 == 0 ? -1 - (n * 7 + group * 13) % 29
+                                                     : 1 + (n * 7 + group * 13) % 29) /
+             16.0f;
+    case 1:
+      return group % 2 == 0 ? 0x1p-3f : 0x1p4f;
+    case 2:
+      return group % 2 == 0 ? 0x1p-20f : 0x1p10f;
+    case 3:
+      return group == 3 ? 0.0f : 1.0f;
+    case 4:
+      return 0.0f;
+    case 5:
+      return group == 2 ? std::nanf("") : 1.0f;
+    default:
+      return group % 2 == 0 ? 0x1p101f : 0x1p102f;
+  }
+}
+
+// Kinds in panels of their own and beside each other.
 TEST_P(ComparedRows, ScalesOfGroupsMayBeFarApart) {
-  const std::vector<Scales> scales = scales_of(row());
-  if (std::ranges::count(scales, Scales::kGroups) == 0) return;
+  if (std::ranges::count(scales_of(row()), Scales::kGroups) == 0) return;
   for (const int64_t m : {1, 6, 30}) {
-    for (const int64_t alike : {0, 32}) {  // the first panel, where it is 32
-      Problem p = make_problem(row(), {m, 70, 640}, accepted_type(row()), elements_of(row())[0],
-                               true, Scales::kGroups);
+    for (const int64_t width : {32, 1}) {  // outputs of one kind
+      constexpr int64_t kPanel = 32, kTail = 6;
+      Problem p = make_problem(row(), {m, kScaleKinds * kPanel + kTail, 640}, accepted_type(row()),
+                               elements_of(row())[0], true, Scales::kGroups);
       if (!serves(row(), p)) continue;
       const int64_t groups = p.size.k / p.w_group;
       for (int64_t i = 0; i < p.size.n * groups; ++i) {
-        const int64_t n = i / groups, group = i % groups, kind = n < alike ? 0 : n % 6;
-        const float factors[] = {
-            group % 2 == 0 ? 0x1p-3f : 0x1p4f, group % 2 == 0 ? 0x1p-20f : 0x1p10f,
-            group == 3 ? 0.0f : 1.0f,          0.0f,
-            group == 2 ? std::nanf("") : 1.0f, group == 0 ? 0x1p-120f : -1.0f};
-        p.w_scale[static_cast<size_t>(i)] = 0.01f * factors[kind];
+        const int64_t n = i / groups, group = i % groups;
+        const float scale = scale_of_kind(n / width % kScaleKinds, n, group);
+        p.w_scale[static_cast<size_t>(i)] = 0.01f * scale;
         for (int64_t k = group * p.w_group; k < (group + 1) * p.w_group; ++k) {
           // At least what the weight is: a code is at most 127.
-          p.w_floats[static_cast<size_t>(n * p.size.k + k)] = 1.27f * factors[kind];
+          p.w_floats[static_cast<size_t>(n * p.size.k + k)] = 1.27f * scale;
         }
       }
       const Output reference = run(reference_of(row()), p, FloatType::kF32);
       EXPECT_EQ(difference(p, row(), run(row(), p, FloatType::kF32), reference), std::nullopt)
-          << m << " alike " << alike;
+          << m << " width " << width;
     }
   }
 }

@@ -3,7 +3,9 @@
 //
 // `Math` says what x and w become and how they meet:
 //   using Value                                    float, or uint16_t for bf16
-//   kBlockK, kMaxRows
+//   kBlockK, kMaxRows, kMaxRuns
+//   output_scale(tile)                             one per output, behind the sum; or null
+//   run_scales(tile, n, k, depth, out) -> Runs     of a block of a panel; out as run_scale
 //   convert_x(tile, m, k, depth, out)              one row, zeros up to panel_k(depth)
 //   expand(tile, n, k, depth, out) -> panel        as multiply reads it
 //   multiply(rows, PanelProduct<Value>)            sums (+)= x panel
@@ -22,7 +24,7 @@ namespace {
 // Whether sums of earlier blocks of k wait in scratch.
 enum class Sums : uint8_t { kFirst, kContinued };
 
-// Runs of k that share a scale, in a block. Chained ones hand their sums on: `scale` holds what a
+// Runs of k that share a scale, in a block. Chained ones hand their sums on: run_scale holds what a
 // run's sums are multiplied by to be in units of the next run's scale, and last that scale; else
 // every run's own.
 struct Runs {

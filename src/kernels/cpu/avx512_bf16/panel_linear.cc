@@ -96,7 +96,7 @@ void multiply_bf16(int64_t rows, const PanelProduct<uint16_t>& product) {
 
 // Makes scales [count][32] the factors of chained runs, where those of every column are near enough
 // to each other for sums to stay floats: within 2^8. Zeros and NaN are not. The largest codes are
-// 2^3, so that x up to 2^116 / k cannot overflow.
+// 2^7, so that x up to 2^112 / k cannot overflow.
 bool chain_scales(int64_t count, float* scale) {
   constexpr float kNear = 0x1p8f, kLeast = 0x1p-100f, kMost = 0x1p100f;
   for (int v = 0; v < kVectors; ++v) {
