@@ -13,6 +13,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/avx512/to_bf16.h"
+
 #define MZ_VEC [[gnu::always_inline]] inline
 
 namespace mezzotint::avx512 {
@@ -236,16 +238,9 @@ MZ_VEC Vec load_bf16(const uint16_t* p) {
   const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16))};
 }
-// numerics/bf16.h, bf16_from_float.
 MZ_VEC void store_bf16(uint16_t* p, Vec a) {
-  const __m512i bits = _mm512_castps_si512(a.v);
-  const __mmask16 is_odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
-  const __mmask16 is_nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
-  const __m512i half = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
-  const __m512i rounded = _mm512_mask_add_epi32(half, is_odd, half, _mm512_set1_epi32(1));
-  const __m512i kept = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x00400000));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                      _mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16)));
+                      _mm512_cvtepi32_epi16(_mm512_srli_epi32(to_bf16(a.v), 16)));
 }
 
 // 16 pairs -> the first and the second of each.

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/avx512/to_bf16.h"
 #include "numerics/quant_scheme.h"
 
 #define MZ_PANEL [[gnu::always_inline]] inline
@@ -33,24 +34,14 @@ MZ_PANEL __m512 broadcast_float(const void* p) {
   return _mm512_set1_ps(value);
 }
 
-// numerics/bf16.h, bf16_from_float, for 16 lanes: in the upper halves of words.
-MZ_PANEL __m512i to_bf16(__m512 y) {
-  const __m512i bits = _mm512_castps_si512(y);
-  const __mmask16 is_odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
-  const __mmask16 is_nan = _mm512_cmp_ps_mask(y, y, _CMP_UNORD_Q);
-  const __m512i half = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
-  const __m512i rounded = _mm512_mask_add_epi32(half, is_odd, half, _mm512_set1_epi32(1));
-  return _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x00400000));
-}
-
 MZ_PANEL void store16(char* y, FloatType type, __mmask16 mask, __m512 value) {
   switch (type) {
     case FloatType::kF32:
       _mm512_mask_storeu_ps(y, mask, value);
       return;
     case FloatType::kBF16:
-      _mm256_mask_storeu_epi16(y, mask,
-                               _mm512_cvtepi32_epi16(_mm512_srli_epi32(to_bf16(value), 16)));
+      _mm256_mask_storeu_epi16(
+          y, mask, _mm512_cvtepi32_epi16(_mm512_srli_epi32(avx512::to_bf16(value), 16)));
       return;
     case FloatType::kF16:
       _mm256_mask_storeu_epi16(
@@ -65,7 +56,8 @@ MZ_PANEL void store32_bf16(char* y, __m512 left, __m512 right) {
                                                       23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
                                                       45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
   const __m512i upper = _mm512_load_si512(kUpper);
-  _mm512_storeu_si512(y, _mm512_permutex2var_epi16(to_bf16(left), upper, to_bf16(right)));
+  _mm512_storeu_si512(
+      y, _mm512_permutex2var_epi16(avx512::to_bf16(left), upper, avx512::to_bf16(right)));
 }
 
 // Lanes of register v of a panel that are columns of the output.
